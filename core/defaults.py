@@ -1,0 +1,99 @@
+"""The core's own components and its own answers to the hooks, registered like a plugin's and called after all others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from core.contract import API, Component
+from core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from core.context import Context
+    from core.contract import JSON, Base, Phase, Row, Split, StepResult, Task
+    from core.prepared import Prepared
+
+taoke_api = API
+
+
+@hookimpl(trylast=True)
+def taoke_register() -> Iterable[Component]:
+    return [
+        Component("edit", "core.grow", "more entries along a named axis", "core.edits.grow:Grow", "core.options:Grow"),
+        Component("strategy", "core.full", "every parameter moves", "core.strategies:Full"),
+        Component("strategy", "core.head", "only the head moves", "core.strategies:Head"),
+        Component(
+            "strategy",
+            "core.lp_ft",
+            "the head alone, then every parameter",
+            "core.strategies:HeadThenFull",
+            "core.options:HeadThenFull",
+        ),
+        Component(
+            "updater",
+            "core.adamw",
+            "AdamW with a pull towards the start, clipping and averaging",
+            "core.optim:AdamWUpdater",
+            "core.options:AdamW",
+        ),
+    ]
+
+
+@hookimpl(trylast=True)
+def taoke_preprocess(context: Context, base: Base, task: Task, splits: Mapping[str, Sequence[Row]]) -> Prepared:
+    from core.prepared import prepare
+    from core.stages.preprocess import fit_transforms
+
+    return prepare(context, base, task, fit_transforms(context, base, splits), splits)
+
+
+@hookimpl(trylast=True)
+def taoke_select_parameters(context: Context, model: nn.Module) -> Sequence[Phase]:
+    use = context.recipe.fine_tune.strategy
+    return context.plugins.components.make(use.kind, use.name, use.options).phases(model)  # type: ignore[no-any-return]
+
+
+@hookimpl(trylast=True)
+def taoke_build_updater(context: Context, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
+    use = context.recipe.fine_tune.updater
+    return context.plugins.components.make(use.kind, use.name, use.options).build(groups)  # type: ignore[no-any-return]
+
+
+@hookimpl(trylast=True)
+def taoke_fine_tune(context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]) -> nn.Module:
+    from core.training import train
+
+    return train(context, task, model, splits)
+
+
+@hookimpl(trylast=True)
+def taoke_step(
+    context: Context, task: Task, model: nn.Module, updater: torch.optim.Optimizer, batch: Any
+) -> StepResult:
+    from core.training import step
+
+    return step(context, task, model, updater, batch)
+
+
+@hookimpl(trylast=True)
+def taoke_after_step(context: Context, result: StepResult) -> None:
+    context.events.emit("step", contender=context.contender, step=context.step, loss=result.loss, lr=context.lr)
+    context.progress.step(context, result)
+
+
+@hookimpl(trylast=True)
+def taoke_evaluate(
+    context: Context, task: Task, model: nn.Module, split: Split
+) -> Sequence[Mapping[str, JSON]]:
+    from core.inference import predict
+
+    return predict(task, model, split, context.device, context.recipe.evaluate.batch_size)
+
+
+@hookimpl(trylast=True)
+def taoke_teardown(context: Context) -> None:
+    context.progress.close()
+    context.events.close()

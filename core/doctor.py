@@ -1,0 +1,77 @@
+"""What this installation can do."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from rich.console import Console
+
+from core.errors import TaokeError
+from core.loader import Plugins, installed
+from core.recipe import built_in, default_name
+from core.shell import LIBRARIES
+from core.version import version
+
+
+def examine() -> dict[str, Any]:
+    """Versions, devices, threads, and whether each installed plugin loads. `healthy` is False where one of them does not."""
+    libraries = {name: _installed_version(name) for name in LIBRARIES}
+    plugins = {name: _plugin_state(name) for name in installed()}
+    try:
+        default: str | None = default_name()
+    except TaokeError as error:
+        default = None
+        plugins["(default recipe)"] = str(error)
+    return {
+        "taoke": version(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "libraries": libraries,
+        "devices": _devices(),
+        "cores": os.cpu_count(),
+        "plugins": plugins,
+        "recipes": sorted(built_in()),
+        "default_recipe": default,
+        "healthy": all(libraries.values()) and all(state == "loads" for state in plugins.values()),
+    }
+
+
+def _installed_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _plugin_state(name: str) -> str:
+    try:
+        Plugins().load([name])
+    except TaokeError as error:
+        return str(error)
+    return "loads"
+
+
+def _devices() -> dict[str, str]:
+    torch = importlib.import_module("torch")
+    found = {"cpu": f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"}
+    for i in range(torch.cuda.device_count()):
+        found[f"cuda:{i}"] = torch.cuda.get_device_name(i)
+    return found
+
+
+def render(console: Console, found: Mapping[str, Any]) -> None:
+    """The findings for a person."""
+    console.print(f"taoke {found['taoke']}, Python {found['python']}, {found['system']}, {found['cores']} cores", markup=False)
+    for section in ("libraries", "devices", "plugins"):
+        console.print(f"\n{section}", style="bold")
+        for name, state in found[section].items():
+            console.print(f"  {name:<16} {state or 'missing'}", markup=False)
+    console.print("\nrecipes", style="bold")
+    for name in found["recipes"]:
+        console.print(f"  {name}{'  (default)' if name == found['default_recipe'] else ''}", markup=False)
+    console.print("\nall well" if found["healthy"] else "\nnot all is well: see above", style="bold")

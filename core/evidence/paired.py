@@ -1,0 +1,68 @@
+"""Paired bootstrap intervals: every contender is scored on the same resamples of the same rows.
+
+The percentile interval of Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; where rows come in groups, whole
+groups are drawn (chapter 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 4_000_000
+"""Counts held in memory at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A difference with the bounds of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Resamples:
+    """Resamples of one split, drawn once and used for every contender and metric.
+
+    Args:
+        groups: what each row belongs to; rows of one group are drawn together. None: each row is its own group.
+        count: how many resamples.
+        seed: the same seed gives the same resamples.
+    """
+
+    def __init__(self, groups: Sequence[str | None], count: int, seed: int) -> None:
+        names = [f"row {i}" if group is None else f"group {group}" for i, group in enumerate(groups)]
+        _, self._group = np.unique(names, return_inverse=True)
+        self._groups = int(self._group.max()) + 1
+        self._count, self._seed = count, seed
+
+    def scores(self, parts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(contenders, resamples) of scores from (contenders, rows, 2) of numerators and denominators. A resample whose
+        denominator is zero scores nan."""
+        sums = np.zeros((len(parts), self._groups, 2))
+        for i, one in enumerate(parts):
+            np.add.at(sums[i], self._group, one)
+        flat = sums.transpose(1, 0, 2).reshape(self._groups, -1)
+        rng = np.random.default_rng(self._seed)
+        block = max(1, BLOCK // self._groups)
+        drawn = []
+        for start in range(0, self._count, block):
+            size = min(block, self._count - start)
+            picks = rng.integers(self._groups, size=(size, self._groups))
+            offsets = np.arange(size)[:, None] * self._groups
+            counts = np.bincount((picks + offsets).ravel(), minlength=size * self._groups).reshape(size, self._groups)
+            drawn.append(counts.astype(np.float64) @ flat)
+        totals = np.concatenate(drawn).reshape(self._count, len(parts), 2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(totals[:, :, 0] / totals[:, :, 1]).T
+
+
+def interval(value: float, resampled: NDArray[np.float64], confidence: float) -> Interval:
+    """The percentile interval around `value`, from its resampled values."""
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(resampled, [tail, 1 - tail])
+    return Interval(value, float(low), float(high))

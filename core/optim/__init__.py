@@ -1,0 +1,30 @@
+"""The update step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.optim.adamw import AdamW
+from core.options import AdamW as AdamWOptions
+
+__all__ = ["AdamW", "AdamWUpdater"]
+
+
+class AdamWUpdater:
+    """The updater `adamw`: builds `AdamW` for the groups of one phase."""
+
+    def __init__(self, options: AdamWOptions) -> None:
+        self._options = options
+
+    def build(self, groups: Sequence[Mapping[str, Any]]) -> AdamW:
+        options = self._options
+        return AdamW(
+            [dict(group) for group in groups],
+            betas=options.betas,
+            eps=options.eps,
+            weight_decay=options.weight_decay,
+            anchor=options.anchor,
+            max_grad_norm=options.max_grad_norm,
+            ema_decay=options.ema_decay,
+        )

@@ -1,0 +1,167 @@
+"""What would happen, without letting it happen: the dry run behind `plan`, and what a plugin brings, behind `plugins info`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from core.contract import TRAIN
+from core.loader import Plugins
+from core.recipe import resolve
+
+MEASURED_STEPS = 5
+
+
+def plan(
+    recipe: str | Path | None,
+    overrides: Mapping[str, Any],
+    *,
+    device: str = "cpu",
+    plugins: Sequence[str] = (),
+    plugin_files: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Resolve a recipe, load its base and data, apply its edits to a copy, and time a few steps; nothing is written.
+
+    Returns the resolved recipe, the plugins that answer each hook, parameter counts, bytes, and an estimate of the seconds that fine-tuning takes.
+    """
+    resolved = resolve(recipe, overrides, plugins=plugins, plugin_files=plugin_files)
+
+    from core.context import Context
+    from core.progress import Progress
+    from core.runner import pick_device
+    from core.stages.choose import choose
+    from core.stages.modify import modify
+    from core.stages.preprocess import preprocess
+    from core.training import phase_epochs
+
+    context = Context(resolved.recipe, resolved.plugins, pick_device(device), Progress(quiet=True))
+    settings = resolved.recipe.fine_tune
+    try:
+        if settings.loss is not None:
+            context.loss = resolved.make(settings.loss)
+        prepared = preprocess(context, resolved, choose(context, resolved))
+        modified = modify(context, prepared)
+        model = deepcopy(modified.model).to(context.device)
+        phases = list(resolved.plugins.hook.taoke_select_parameters(context=context, model=model))
+        epochs = phase_epochs(phases, settings.epochs)
+        sizes = {name: parameter.numel() * parameter.element_size() for name, parameter in model.named_parameters()}
+        counts = {name: parameter.numel() for name, parameter in model.named_parameters()}
+        moving = [[name for group in phase.groups for name in group.parameters] for phase in phases]
+        steps = -(-len(prepared.splits[TRAIN].examples) // settings.batch_size) * sum(epochs)
+        seconds = _seconds_a_step(context, prepared.task, model, prepared.for_training())
+    finally:
+        resolved.plugins.teardown(context)
+    state = max(sum(sizes[name] for name in names) for names in moving)
+    return {
+        "recipe": resolved.name,
+        "resolved": resolved.recipe.to_json(),
+        "hooks": resolved.plugins.call_order(),
+        "examples": {name: len(split.rows) for name, split in prepared.splits.items()},
+        "edits": [edit.description for edit in modified.edits],
+        "parameters": {
+            "base": sum(parameter.numel() for parameter in prepared.base.model.parameters()),
+            "adapted": sum(counts.values()),
+            "moving": [sum(counts[name] for name in names) for names in moving],
+        },
+        "phases": epochs,
+        "steps": steps,
+        "bytes": {
+            "weights": sum(sizes.values()),
+            "gradients": state,
+            "updater": 2 * state,
+            "start": sum(sizes.values()),
+        },
+        "seconds": {"step": seconds, "fine_tune": seconds * steps},
+    }
+
+
+def _seconds_a_step(context: Any, task: Any, model: Any, splits: Mapping[str, Any]) -> float:
+    """The median over a few steps of the real loop, on a copy of the model. An epoch's overhead is spread over its steps."""
+    from core.training import train
+
+    clocks: list[float] = []
+    emit = context.events.emit
+
+    class _Enough(Exception):  # noqa: N818 (it ends the loop, it is no error)
+        pass
+
+    def tick(event: str, **fields: Any) -> None:
+        emit(event, **fields)
+        if event == "step":
+            clocks.append(time.perf_counter())
+            if len(clocks) > MEASURED_STEPS:
+                raise _Enough
+
+    context.events.emit = tick
+    try:
+        train(context, task, model, splits)
+    except _Enough:
+        pass
+    finally:
+        context.events.emit = emit
+    steps = sorted(later - earlier for earlier, later in zip(clocks, clocks[1:], strict=False))
+    return steps[len(steps) // 2] if steps else 0.0
+
+
+def render(console: Console, planned: Mapping[str, Any]) -> None:
+    """The plan for a person."""
+    import yaml
+
+    console.print(yaml.safe_dump(planned["resolved"], sort_keys=False, allow_unicode=True, width=100), markup=False)
+    table = Table("hook", "answered by, in call order")
+    for hook, names in planned["hooks"].items():
+        table.add_row(hook, ", ".join(names))
+    console.print(table)
+    counts, moving = planned["parameters"], planned["parameters"]["moving"]
+    size = sum(planned["bytes"].values())
+    for label, text in (
+        ("examples", ", ".join(f"{count} {name}" for name, count in planned["examples"].items())),
+        ("edits", "; ".join(planned["edits"]) or "none"),
+        ("parameters", f"{counts['base']:,} in the base, {counts['adapted']:,} adapted; moving: {', '.join(f'{n:,}' for n in moving)}"),
+        ("steps", f"{planned['steps']:,} (epochs a phase: {', '.join(map(str, planned['phases']))})"),
+        ("memory", f"{size / 1e6:,.1f} MB for weights, gradients, updater and start; activations come on top"),
+        ("time", f"about {planned['seconds']['fine_tune']:.0f} s of fine-tuning, at {planned['seconds']['step'] * 1e3:.1f} ms a step here and now"),
+    ):
+        console.print(f"{label:<11} {text}", markup=False)
+
+
+def plugin_info(name: str) -> dict[str, Any]:
+    """What one installed plugin brings. Raises `PluginError`."""
+    loaded = Plugins().load([name])
+    plugin = next(active for active in loaded.active if active.name == name)
+    components = []
+    for component, owner in loaded.components:
+        if owner != name:
+            continue
+        model = loaded.components.options_of(component)
+        options = [
+            {
+                "option": key,
+                "type": _type_name(field.annotation),
+                "default": "required" if field.is_required() else repr(field.default),
+                "meaning": field.description or "",
+            }
+            for key, field in (model.model_fields.items() if model else ())
+        ]
+        components.append({"kind": component.kind, "name": component.name, "summary": component.summary, "options": options})
+    hooks = [hook for hook, names in loaded.call_order().items() if any(n.removeprefix("wraps:") == name for n in names)]
+    return {
+        "name": name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "api": plugin.api,
+        "file": str(plugin.file),
+        "hooks": hooks,
+        "components": components,
+    }
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+

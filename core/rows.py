@@ -1,0 +1,89 @@
+"""Rows by content: ids, what stands in two splits, and the two halves of `retain`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.contract import REPORT, TRAIN, Row
+from core.errors import DataError
+
+
+def content_digest(value: Any) -> str:
+    """A hash of nested dicts, lists, tuples, strings, bytes, numbers, None, numpy arrays and tensors; dict order does not
+    matter, dtype and shape do. Raises `DataError` for anything else."""
+    digest = hashlib.blake2b(digest_size=8)
+    _feed(digest, value)
+    return digest.hexdigest()
+
+
+def _feed(digest: hashlib.blake2b, value: Any) -> None:
+    if isinstance(value, Mapping):
+        digest.update(b"{%d" % len(value))
+        for key in sorted(value, key=str):
+            _feed(digest, str(key))
+            _feed(digest, value[key])
+    elif isinstance(value, list | tuple):
+        digest.update(b"[%d" % len(value))
+        for item in value:
+            _feed(digest, item)
+    elif isinstance(value, torch.Tensor):
+        _feed(digest, value.detach().cpu().numpy())
+    elif isinstance(value, np.ndarray):
+        digest.update(f"a{value.dtype.str}{value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, bytes):
+        digest.update(b"b%d:" % len(value) + value)
+    elif isinstance(value, str):
+        encoded = value.encode()
+        digest.update(b"s%d:" % len(encoded) + encoded)
+    elif value is None or isinstance(value, bool | int | float | np.generic):
+        digest.update(f"{type(value).__name__}{value!r};".encode())
+    else:
+        raise DataError(
+            f"a row's inputs hold a {type(value).__name__}, which has no content hash",
+            "make inputs of dicts, lists, strings, bytes, numbers, numpy arrays or tensors",
+        )
+
+
+def identify(rows: Sequence[Row]) -> list[Row]:
+    """The rows with their ids: the hash of `inputs`, a dash, and how many equal rows came before in this split."""
+    seen: dict[str, int] = {}
+    identified = []
+    for row in rows:
+        digest = content_digest(row.inputs)
+        ordinal = seen.get(digest, 0)
+        seen[digest] = ordinal + 1
+        identified.append(replace(row, id=f"{digest}-{ordinal}"))
+    return identified
+
+
+def duplicates(splits: Mapping[str, Sequence[Row]]) -> dict[tuple[str, str], int]:
+    """How many distinct contents stand in both of two splits, for each pair that shares any."""
+    contents = {name: {row.id.partition("-")[0] for row in rows} for name, rows in splits.items()}
+    names = list(contents)
+    shared = {(a, b): len(contents[a] & contents[b]) for i, a in enumerate(names) for b in names[i + 1 :]}
+    return {pair: count for pair, count in shared.items() if count}
+
+
+def refuse_leaks(shared: Mapping[tuple[str, str], int], *, allowed: bool) -> None:
+    """Raises `DataError` where `train` and `report` share examples and the recipe does not allow it."""
+    leaked = shared.get((TRAIN, REPORT), 0) + shared.get((REPORT, TRAIN), 0)
+    if leaked and not allowed:
+        raise DataError(
+            f"{leaked} examples stand in both train and report, so the report would flatter the adapted model",
+            "remove them from one of the two, or write `allow: [duplicates]` in the recipe",
+        )
+
+
+def halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """(the half that may choose, the half that is looked at once), by content hash, so that adding rows moves none."""
+    choosing, reporting = [], []
+    for row in rows:
+        (choosing if int(row.id[:2], 16) % 2 else reporting).append(row)
+    return choosing, reporting

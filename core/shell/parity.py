@@ -1,0 +1,84 @@
+"""Parity or no artifact: a sealed shell, loaded in a fresh process, must predict exactly what the run predicted.
+
+    python -m core.shell.parity REQUEST
+
+`REQUEST` is a JSON file: the shell's folder, plugin changes and files, the device, and the expected prediction rows of `report`. Exit code
+0 if all are equal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from core.context import Context
+from core.contract import JSON, REPORT
+from core.errors import ParityError, TaokeError
+
+EXAMPLES = 256
+"""How many rows of `report` are compared, from the first: batches are then those of the run."""
+
+
+def check(shell: Path, context: Context, expected: Sequence[Mapping[str, JSON]]) -> int:
+    """Compare in a fresh process; returns how many predictions were compared. Raises `ParityError`."""
+    batch = context.recipe.evaluate.batch_size
+    count = min(len(expected), -(-EXAMPLES // batch) * batch)
+    request = {
+        "shell": str(shell),
+        "device": str(context.device),
+        "plugin_files": [str(plugin.file) for plugin in context.plugins.active if plugin.version == "file"],
+        "threads": _threads(),
+        "expected": list(expected[:count]),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "request.json")
+        path.write_text(json.dumps(request), encoding="utf-8")
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment.pop("TAOKE_PLUGINS", None)
+        done = subprocess.run(
+            [sys.executable, "-m", "core.shell.parity", str(path)], capture_output=True, text=True, env=environment, check=False
+        )
+    if done.returncode != 0:
+        raise ParityError(
+            f"the shell, reloaded in a fresh process, is not the model of this run:\n{(done.stderr or done.stdout).strip()}",
+            "no shell was kept; the model or a plugin keeps state outside its parameters and buffers",
+        )
+    return count
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def main(path: str) -> int:
+    """The fresh process' side."""
+    import torch
+
+    from core.shell.read import load
+
+    request = json.loads(Path(path).read_text(encoding="utf-8"))
+    torch.set_num_threads(request["threads"])
+    torch.use_deterministic_algorithms(True)
+    expected = request["expected"]
+    try:
+        adapted = load(request["shell"], device=request["device"], plugin_files=[Path(p) for p in request["plugin_files"]])
+        found = json.loads(json.dumps(adapted.predict_rows(adapted.rows(REPORT)[: len(expected)])))
+    except TaokeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for one, other in zip(expected, found, strict=True):
+        if one != other:
+            print(f"row {one['id']}: expected {one}\n  got {other}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

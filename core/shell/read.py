@@ -1,0 +1,154 @@
+"""Reading a shell: find the base, check its digest, replay the edits, apply Δθ, and refuse on any mismatch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from core.bases import digest, read_tensors
+from core.contract import JSON, REPORT, BaseSource, Dataset, Row, Task
+from core.errors import BaseError, ShellError
+from core.evidence.scores import score
+from core.inference import complete, predict
+from core.prepared import Fitted, Pipeline, encode
+from core.recipe import Resolved, resolve_content
+from core.rows import identify
+from core.shell import FORMAT
+from core.shell.write import data_digest
+from core.stages.modify import replay
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """An adapted model, loaded from its shell and ready to predict."""
+
+    shell: Path
+    resolved: Resolved
+    task: Task
+    model: nn.Module
+    pipeline: Pipeline
+    state: JSON
+    provenance: Mapping[str, Any]
+    device: torch.device
+
+    def predict(self, inputs: str | Sequence[str]) -> list[dict[str, JSON]]:
+        """Predictions for what a user types or points at; what that may be is the task's to say (see its plugin's README).
+
+        Raises `DataError` where an input is not of that kind.
+        """
+        rows = identify(self.task.parse([inputs] if isinstance(inputs, str) else list(inputs)))
+        return self.predict_rows(self.pipeline.apply(rows))
+
+    def evaluate(self, split: str = REPORT) -> dict[str, float]:
+        """Metric to score on a split of the recipe's dataset. Raises `ShellError` where the data are not those of the run."""
+        rows = self.rows(split)
+        predictions = self.predict_rows(rows)
+        return {metric.name: score(metric, predictions) for metric in self.task.metrics()}
+
+    def rows(self, split: str = REPORT) -> list[Row]:
+        """The rows of a split of the recipe's dataset, after the transforms. Raises `ShellError`."""
+        dataset: Dataset = self.resolved.make(self.resolved.recipe.data)
+        rows = self.pipeline.apply(identify(dataset.rows()[split]))
+        found, recorded = data_digest(encode(self.task, split, rows, self.state)), self.provenance["data"][split]["digest"]
+        if found != recorded:
+            raise ShellError(
+                f"{self.shell}: the split {split!r} has the digest {found} here, and had {recorded} in the run",
+                "the data have changed since, or differ between Python versions: the numbers would not be comparable",
+            )
+        return rows
+
+    def predict_rows(self, rows: Sequence[Row]) -> list[dict[str, JSON]]:
+        """Predictions of rows that the transforms have seen, with their ids and targets."""
+        split = encode(self.task, "rows", rows, self.state)
+        size = self.resolved.recipe.evaluate.batch_size
+        return complete(predict(self.task, self.model, split, self.device, size), rows, "adapted")
+
+
+def load(
+    shell: str | Path,
+    *,
+    device: str = "cpu",
+    plugins: Sequence[str] = (),
+    plugin_files: Sequence[Path] = (),
+) -> Adapted:
+    """Load an adapted model. Raises `ShellError` where the shell is missing, incomplete, damaged or of another format, `BaseError`
+    where its base is not to be had or not the same, `PluginError` where a plugin it needs is missing."""
+    folder = shell_folder(Path(shell))
+    described = _read_json(folder / "delta.json")
+    if described.get("format") != FORMAT:
+        raise ShellError(f"{folder} has the shell format {described.get('format')!r}; this taoke reads {FORMAT}", "use a matching taoke")
+    provenance = _read_json(folder / "provenance.json")
+    states = _read_json(folder / "preprocess.json")
+    where = f"{folder}/provenance.json"
+    resolved = resolve_content(
+        provenance["recipe"], provenance["name"], where, plugins=plugins, plugin_files=plugin_files, strict=False
+    )
+    source: BaseSource = resolved.make(resolved.recipe.base)
+    base = source.load()
+    if base.digest != described["base"]["digest"]:
+        raise BaseError(
+            f"{folder} was made from the base {described['base']['digest']}, and {base.origin} is {base.digest}",
+            "use the same base: a delta on another one is another model",
+        )
+    model, _ = replay(resolved.plugins, deepcopy(base.model), described["edits"])
+    _apply(model, folder, described)
+    task: Task = resolved.make(resolved.recipe.task)
+    steps = [
+        Fitted(use.name, resolved.make(use), state)
+        for use, state in zip(resolved.recipe.preprocess, states["transforms"].values(), strict=True)
+    ]
+    target = torch.device(device)
+    return Adapted(
+        folder,
+        resolved,
+        task,
+        model.requires_grad_(False).eval().to(target),
+        Pipeline(steps),
+        states["task"],
+        provenance,
+        target,
+    )
+
+
+def _apply(model: nn.Module, folder: Path, described: Mapping[str, Any]) -> None:
+    tensors = read_tensors(folder / "delta.safetensors", f"shell {folder}")
+    own = model.state_dict()
+    wrong = [f"{name}: listed in delta.json, not in delta.safetensors" for name in described["tensors"] if name not in tensors]
+    wrong += [
+        f"{name}: {tuple(tensor.shape)} in the delta, {tuple(own[name].shape) if name in own else 'absent'} in the edited base"
+        for name, tensor in tensors.items()
+        if name not in own or own[name].shape != tensor.shape
+    ]
+    if wrong:
+        raise ShellError(f"{folder} does not fit its base:" + "".join(f"\n  - {line}" for line in wrong), "the shell is damaged")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+    found = digest(model.state_dict())
+    if found != described["adapted"]:
+        raise ShellError(
+            f"{folder}: base and delta give the weights {found}, sealed were {described['adapted']}", "the shell is damaged"
+        )
+
+
+def shell_folder(path: Path) -> Path:
+    """`path` where it is a shell, or the shell in it where it is a run's folder. Raises `ShellError`."""
+    for folder in (path, path / "shell"):
+        if (folder / "delta.json").is_file():
+            return folder
+    raise ShellError(f"{path} is neither a shell (no delta.json) nor the folder of a run with one", "give the folder that a run names")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ShellError(f"{path} is missing or damaged: {error}", "copy the whole shell again") from error
+    return content

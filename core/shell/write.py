@@ -1,0 +1,97 @@
+"""Writing a shell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from core.bases import digest
+from core.context import Context
+from core.contract import Split
+from core.shell import FORMAT, LIBRARIES
+from core.shell.card import card
+from core.stages.evaluate import Evidence
+from core.stages.fine_tune import Tuned
+from core.version import version
+
+
+def write(folder: Path, context: Context, name: str, tuned: Tuned, evidence: Evidence) -> None:
+    """Write the shell of an adapted model into an empty folder."""
+    modified = tuned.modified
+    prepared = modified.prepared
+    changed = delta(modified.model, tuned.model)
+    save_file(changed, folder / "delta.safetensors")
+    _write_json(
+        folder / "delta.json",
+        {
+            "format": FORMAT,
+            "base": {"digest": prepared.base.digest},
+            "edits": [dict(edit.spec) for edit in modified.edits],
+            "preserves": modified.preserves,
+            "tensors": {
+                key: {"stored": "whole", "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+                for key, tensor in changed.items()
+            },
+            "adapted": digest(tuned.model.state_dict()),
+        },
+    )
+    _write_json(
+        folder / "preprocess.json", {"transforms": prepared.pipeline.states(), "task": prepared.state}
+    )
+    provenance = provenance_of(context, name, tuned, evidence)
+    _write_json(folder / "provenance.json", provenance)
+    (folder / "README.md").write_text(card(provenance, modified.edits), encoding="utf-8")
+
+
+def delta(before: nn.Module, after: nn.Module) -> dict[str, Tensor]:
+    """The tensors of `after` that are not, to the bit, those of `before`."""
+    old = before.state_dict()
+    new = {name: tensor.detach().cpu().contiguous() for name, tensor in after.state_dict().items()}
+    return {name: tensor for name, tensor in new.items() if name not in old or not _same(old[name].cpu(), tensor)}
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
+
+
+def provenance_of(context: Context, name: str, tuned: Tuned, evidence: Evidence) -> dict[str, Any]:
+    """Where an adapted model comes from, as JSON."""
+    prepared = tuned.modified.prepared
+    base = prepared.base
+    return {
+        "name": name,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe": context.recipe.to_json(),
+        "seed": context.seed,
+        "base": {"digest": base.digest, "licence": base.licence, "origin": base.origin},
+        "data": {split: {"examples": len(s.rows), "digest": data_digest(s)} for split, s in prepared.splits.items()},
+        "plugins": context.plugins.record(),
+        "versions": {
+            "taoke": version(),
+            "python": platform.python_version(),
+            **{library: metadata.version(library) for library in LIBRARIES},
+        },
+        "machine": {"system": platform.system(), "processor": platform.machine(), "device": str(context.device), "threads": torch.get_num_threads()},
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "evidence": evidence.to_json(),
+    }
+
+
+def data_digest(split: Split) -> str:
+    """`sha256:...` over the ids of a split's rows, in order: the same examples in the same order, the same digest."""
+    return "sha256:" + hashlib.sha256("\n".join(row.id for row in split.rows).encode()).hexdigest()
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,22 @@
+"""Choose: the base model, on the CPU, frozen."""
+
+from __future__ import annotations
+
+from core.context import Context
+from core.contract import Base, BaseSource
+from core.recipe import Resolved
+
+
+def choose(context: Context, resolved: Resolved) -> Base:
+    """Load the base that the recipe names. Raises `BaseError`."""
+    source: BaseSource = resolved.make(resolved.recipe.base)
+    base = source.load()
+    base.model.requires_grad_(False).eval()
+    context.events.emit(
+        "base",
+        digest=base.digest,
+        licence=base.licence,
+        origin=base.origin,
+        parameters=sum(parameter.numel() for parameter in base.model.parameters()),
+    )
+    return base

@@ -1,0 +1,28 @@
+"""Seal: the adapted model as a shell, kept only if a fresh process finds it to be the model that was judged."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from core.context import Context
+from core.contract import REPORT
+from core.shell.parity import check
+from core.shell.write import write
+from core.stages.evaluate import Evidence
+from core.stages.fine_tune import Tuned
+
+
+def seal(context: Context, name: str, tuned: Tuned, evidence: Evidence, folder: Path) -> Path:
+    """Write the shell beside its place, check it, then move it there. Raises `ParityError`, and leaves no shell then."""
+    unproven = folder / "shell.unproven"
+    unproven.mkdir()
+    try:
+        write(unproven, context, name, tuned, evidence)
+        compared = check(unproven, context, evidence.predictions["adapted", REPORT])
+        shell = unproven.rename(folder / "shell")
+    except BaseException:
+        shutil.rmtree(unproven, ignore_errors=True)
+        raise
+    context.events.emit("sealed", compared=compared)
+    return shell

@@ -1,0 +1,185 @@
+"""The core's fine-tuning loop: phases, groups, schedule, batches, and one hook call a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.context import Context
+from core.contract import SELECT, TRAIN, Phase, Split, StepResult, Task
+from core.errors import TrainingError
+from core.evidence.scores import score
+from core.inference import metric_named, to_device
+
+
+def train(context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]) -> nn.Module:
+    """Move `model` from θ0' to θ1 on `splits["train"]`; `splits["select"]` chooses the epoch where the recipe keeps the best.
+
+    Raises `TrainingError` where the loss of an epoch is not finite, or a phase is left without epochs.
+    """
+    settings = context.recipe.fine_tune
+    phases = list(context.plugins.hook.taoke_select_parameters(context=context, model=model))
+    parameters = dict(model.named_parameters())
+    start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    lengths = phase_epochs(phases, settings.epochs)
+    per_epoch = math.ceil(len(splits[TRAIN].examples) / settings.batch_size)
+    context.step, context.steps = 0, per_epoch * sum(lengths)
+    best = _Best(context, task, splits) if settings.keep == "best" else None
+    epoch = 0
+    for phase, epochs in zip(phases, lengths, strict=True):
+        select(model, phase)
+        updater = context.plugins.hook.taoke_build_updater(context=context, groups=_groups(context, phase, parameters, start))
+        rates = [group["lr"] for group in updater.param_groups]
+        first, last = context.step, context.step + epochs * per_epoch
+        for _ in range(epochs):
+            torch.manual_seed(context.generator("model", epoch).initial_seed())  # dropout and its like
+            total = torch.zeros((), device=context.device)
+            for batch in _batches(context, task, splits[TRAIN], epoch):
+                factor = schedule(settings.schedule, settings.warmup, context.step - first, last - first)
+                for group, rate in zip(updater.param_groups, rates, strict=True):
+                    group["lr"] = rate * factor
+                context.lr = settings.lr * factor
+                context.step += 1
+                result: StepResult = context.plugins.hook.taoke_step(
+                    context=context, task=task, model=model, updater=updater, batch=batch
+                )
+                total += result.loss
+                context.plugins.hook.taoke_after_step(context=context, result=result)
+            mean_loss = float(total) / per_epoch
+            if not math.isfinite(mean_loss):
+                raise TrainingError(
+                    f"{context.contender}: the loss is {mean_loss} in epoch {epoch + 1} (step {context.step})",
+                    "lower fine_tune.lr, or set fine_tune.updater.max_grad_norm",
+                )
+            context.events.emit("epoch", contender=context.contender, epoch=epoch + 1, loss=mean_loss)
+            epoch += 1
+            if best is not None:
+                with _averaged(updater):
+                    best.look(model, epoch)
+        with _averaged(updater):
+            final = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(final)
+    if best is not None:
+        best.restore(model)
+    return model.requires_grad_(False).eval()
+
+
+def step(context: Context, task: Task, model: nn.Module, updater: torch.optim.Optimizer, batch: Any) -> StepResult:
+    """Forward, loss, backward, update: the core's answer to `taoke_step`."""
+    total, weight = (context.loss or task.loss)(task.forward(model, batch), batch)
+    loss = total / weight
+    loss.backward()  # type: ignore[no-untyped-call]
+    updater.step()
+    updater.zero_grad()
+    return StepResult(loss.detach(), weight)
+
+
+def schedule(name: str, warmup: float, step: int, steps: int) -> float:
+    """What lr is multiplied with at `step` of a phase of `steps`: a linear rise over the part `warmup`, then constant, or a fall to zero
+    that is linear, or half a cosine (https://arxiv.org/abs/1608.03983, without restarts)."""
+    rise = warmup * steps
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    passed = (step - rise) / max(1.0, steps - rise)
+    return {"constant": 1.0, "linear": 1 - passed, "cosine": 0.5 * (1 + math.cos(math.pi * passed))}[name]
+
+
+def phase_epochs(phases: Sequence[Phase], epochs: int) -> list[int]:
+    """How many epochs each phase gets. Raises `TrainingError` where one is left with none."""
+    fixed = sum(phase.epochs or 0 for phase in phases)
+    open_phases = sum(phase.epochs is None for phase in phases)
+    if open_phases > 1:
+        raise TrainingError("more than one phase of the strategy takes all epochs that are left", "give all but one a length")
+    lengths = [epochs - fixed if phase.epochs is None else phase.epochs for phase in phases]
+    if any(length < 1 for length in lengths):
+        raise TrainingError(
+            f"the strategy's phases take {fixed} epochs, and fine_tune.epochs is {epochs}: a phase is left with none",
+            f"set fine_tune.epochs to more than {fixed}",
+        )
+    return lengths
+
+
+def select(model: nn.Module, phase: Phase) -> None:
+    """Let exactly the phase's parameters move, and put modules of which none is selected into eval mode: their buffers (running statistics) stay
+    as they are. Raises `TrainingError` for a parameter the model does not have, or one in two groups."""
+    names = [name for group in phase.groups for name in group.parameters]
+    known = dict(model.named_parameters())
+    wrong = sorted({n for n in names if n not in known} | {n for n in names if names.count(n) > 1})
+    if wrong or not names:
+        what = f"parameters that the model does not have, or twice: {', '.join(wrong)}" if wrong else "no parameter"
+        raise TrainingError(f"a phase selects {what}", "this is a mistake in the strategy or plugin that selects them")
+    chosen = set(names)
+    for name, parameter in known.items():
+        parameter.requires_grad_(name in chosen)
+    _set_modes(model, training=True)
+
+
+def _set_modes(module: nn.Module, *, training: bool) -> None:
+    own = list(module.parameters())
+    module.training = any(parameter.requires_grad for parameter in own) if own else training
+    for child in module.children():
+        _set_modes(child, training=module.training)
+
+
+def _groups(
+    context: Context, phase: Phase, parameters: Mapping[str, nn.Parameter], start: Mapping[str, Tensor]
+) -> list[dict[str, Any]]:
+    groups = []
+    for group in phase.groups:
+        made = {
+            "params": [parameters[name] for name in group.parameters],
+            "names": list(group.parameters),
+            "lr": context.recipe.fine_tune.lr * group.lr,
+            "anchor_to": [start[name] for name in group.parameters],
+        }
+        if context.contender == "scratch":
+            made["anchor"] = 0.0  # a pull towards random weights would only handicap it
+        groups.append(made)
+    return groups
+
+
+def _batches(context: Context, task: Task, split: Split, epoch: int) -> Any:
+    size = context.recipe.fine_tune.batch_size
+    order = torch.randperm(len(split.examples), generator=context.generator("order", epoch)).tolist()
+    for i in range(0, len(order), size):
+        chosen = order[i : i + size]
+        examples = [split.augment(j, epoch) if split.augment else split.examples[j] for j in chosen]
+        yield to_device(task.collate(examples, context.generator("collate", epoch, i)), context.device)
+
+
+def _averaged(updater: torch.optim.Optimizer) -> Any:
+    averaged = getattr(updater, "averaged", None)
+    return averaged() if averaged is not None else nullcontext()
+
+
+class _Best:
+    """The weights of the epoch that scores best on `select`; of equal ones the first."""
+
+    def __init__(self, context: Context, task: Task, splits: Mapping[str, Split]) -> None:
+        self._context, self._task, self._split = context, task, splits[SELECT]
+        self._metric = metric_named(task, context.recipe.evaluate.primary)
+        self._score = -math.inf
+        self._weights: dict[str, Tensor] = {}
+
+    def look(self, model: nn.Module, epoch: int) -> None:
+        context = self._context
+        modes = [(module, module.training) for module in model.modules()]
+        predictions = context.plugins.hook.taoke_evaluate(
+            context=context, task=self._task, model=model.eval(), split=self._split
+        )
+        for module, mode in modes:
+            module.training = mode
+        value = score(self._metric, predictions)
+        context.events.emit("select", contender=context.contender, epoch=epoch, metric=self._metric.name, value=value)
+        signed = value if self._metric.higher_is_better else -value
+        if signed > self._score:
+            self._score = signed
+            self._weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    def restore(self, model: nn.Module) -> None:
+        model.load_state_dict(self._weights)
