@@ -1,5 +1,5 @@
-"""Bases on disk: `NAME.safetensors` with the weights, `NAME.json` with the card. Also what every reader of weights shares:
-the digest of tensors, and loading them into a model with nothing skipped."""
+"""Bases on disk: `NAME.safetensors` with the weights, `NAME.json` with the card. Also what every reader of
+weights shares: the digest of tensors, and loading them into a model with nothing skipped."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from core.errors import BaseError, nearest
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """`sha256:...` over names, dtypes, shapes and values, in the names' order: a renamed or rewritten file is the same base."""
+    """`sha256:...` over names, dtypes, shapes and values, in the names' order: a renamed or rewritten file
+    is the same base."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        total.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() and tensor.dim() else _scalar(tensor))
+        total.update(
+            tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() and tensor.dim() else _scalar(tensor)
+        )
     return f"sha256:{total.hexdigest()}"
 
 
@@ -33,7 +36,8 @@ def _scalar(tensor: Tensor) -> bytes:
 
 
 def read_tensors(path: Path, what: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU. Raises `BaseError` where it is missing, truncated or of another format."""
+    """The tensors of a safetensors file, on the CPU. Raises `BaseError` where it is missing, truncated or of
+    another format."""
     if not path.is_file():
         raise BaseError(f"{what}: there is no file {path}", "check the path, or restore the file")
     try:
@@ -46,11 +50,13 @@ def read_tensors(path: Path, what: str) -> dict[str, Tensor]:
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Copy tensors into the model's parameters and buffers, converted to their dtype. Raises `BaseError` that lists every tensor that is missing,
-    not wanted, or of another shape; then the model is unchanged."""
+    """Copy tensors into the model's parameters and buffers, converted to their dtype. Raises `BaseError`
+    that lists every tensor that is missing, not wanted, or of another shape; then the model is unchanged."""
     own = model.state_dict()
     wrong = [f"missing: {name} {tuple(own[name].shape)}" for name in own if name not in tensors]
-    wrong += [f"not in the architecture: {name} {tuple(tensors[name].shape)}" for name in tensors if name not in own]
+    wrong += [
+        f"not in the architecture: {name} {tuple(tensors[name].shape)}" for name in tensors if name not in own
+    ]
     wrong += [
         f"{name}: the file has {tuple(tensors[name].shape)}, the architecture {tuple(own[name].shape)}"
         for name in own
@@ -58,7 +64,10 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     ]
     if wrong:
         listed = "".join(f"\n  - {line}" for line in wrong)
-        raise BaseError(f"{what} does not fit {type(model).__name__}:{listed}", "use the architecture the weights were made with")
+        raise BaseError(
+            f"{what} does not fit {type(model).__name__}:{listed}",
+            "use the architecture the weights were made with",
+        )
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
@@ -67,7 +76,8 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
 def load_base(folder: Path, name: str, build: Callable[[Mapping[str, JSON]], nn.Module]) -> Base:
     """The base `folder/name.{json,safetensors}`; `build` makes the architecture from the card's `architecture`.
 
-    Raises `BaseError` where either file is missing or unreadable, the digest is not the card's, or the weights do not fit.
+    Raises `BaseError` where either file is missing or unreadable, the digest is not the card's, or the
+    weights do not fit.
     """
     what = f"base {name!r}"
     card = read_card(folder, name)
@@ -100,8 +110,9 @@ def read_card(folder: Path, name: str) -> dict[str, Any]:
 
 
 def save_base(folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapping[str, JSON]) -> str:
-    """Write weights and card; the digest is added to the card, and returned. The card has `architecture` (what `load_base` hands to `build`),
-    `preprocessing` (`Base.preprocessing`), `licence`, `origin`, and for the reader `data`, `command` and `score`."""
+    """Write weights and card; the digest is added to the card, and returned. The card has `architecture`
+    (what `load_base` hands to `build`), `preprocessing` (`Base.preprocessing`), `licence`, `origin`, and
+    for the reader `data`, `command` and `score`."""
     folder.mkdir(parents=True, exist_ok=True)
     stored = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     save_file(stored, folder / f"{name}.safetensors")

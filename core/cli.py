@@ -1,4 +1,5 @@
-"""The command line: `python -m core COMMAND`. Commands import what they need when they run; `--help` and lists import no torch."""
+"""The command line: `python -m core COMMAND`. Commands import what they need when they run; `--help` and
+lists import no torch."""
 
 from __future__ import annotations
 
@@ -21,28 +22,48 @@ HELP = "Adapt an existing model to a new task, and prove what the adaptation was
 INTERRUPTED = 130
 
 app = typer.Typer(
-    help=HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
-plugins_app = typer.Typer(help="What plugins are installed and what they bring.", no_args_is_help=True, rich_markup_mode=None)
-recipes_app = typer.Typer(help="The recipes of the installed plugins.", no_args_is_help=True, rich_markup_mode=None)
+plugins_app = typer.Typer(
+    help="What plugins are installed and what they bring.", no_args_is_help=True, rich_markup_mode=None
+)
+recipes_app = typer.Typer(
+    help="The recipes of the installed plugins.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(recipes_app, name="recipes")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")
+]
 Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1.")]
 Plugin = Annotated[
     list[str] | None,
-    typer.Option("-p", "--plugin", metavar="NAME", help="Add a plugin to the recipe's; no:NAME leaves one out. Repeatable."),
+    typer.Option(
+        "-p",
+        "--plugin",
+        metavar="NAME",
+        help="Add a plugin to the recipe's; no:NAME leaves one out. Repeatable.",
+    ),
 ]
 PluginFile = Annotated[
-    list[Path] | None, typer.Option("--plugin-file", metavar="PATH", help="Add a Python file that is a plugin. Repeatable.")
+    list[Path] | None,
+    typer.Option("--plugin-file", metavar="PATH", help="Add a Python file that is a plugin. Repeatable."),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="End the run where an observer fails, instead of switching it off.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="End the run where an observer fails, instead of switching it off.")
+]
 RecipeName = Annotated[
-    str | None, typer.Argument(metavar="[RECIPE]", help="A built-in name or a file; the default recipe if left out.")
+    str | None,
+    typer.Argument(metavar="[RECIPE]", help="A built-in name or a file; the default recipe if left out."),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[key=value ...]", help="Changes to the recipe, as fine_tune.lr=0.01.")
+    list[str] | None,
+    typer.Argument(metavar="[key=value ...]", help="Changes to the recipe, as fine_tune.lr=0.01."),
 ]
 Shell = Annotated[Path, typer.Argument(metavar="SHELL", help="A shell, or the folder of a run that has one.")]
 
@@ -57,7 +78,7 @@ class Output:
 
     def show(self, document: Any, render: Callable[[Console], None]) -> None:
         if self.as_json:
-            print(json.dumps(document, indent=1, ensure_ascii=False))  # noqa: T201
+            print(json.dumps(document, indent=1, ensure_ascii=False))
         else:
             render(self.console)
 
@@ -68,10 +89,22 @@ def _reporting(*, as_json: bool) -> Iterator[Output]:
     try:
         yield Output(as_json=as_json)
     except KeyboardInterrupt as error:
-        _fail("Interrupted", "\n".join(["interrupted", *getattr(error, "__notes__", ())]), "", INTERRUPTED, as_json=as_json)
+        _fail(
+            "Interrupted",
+            "\n".join(["interrupted", *getattr(error, "__notes__", ())]),
+            "",
+            INTERRUPTED,
+            as_json=as_json,
+        )
     except TaokeError as error:
         notes = getattr(error, "__notes__", ())
-        _fail(type(error).__name__, "\n".join([error.message, *notes]), error.hint, error.exit_code, as_json=as_json)
+        _fail(
+            type(error).__name__,
+            "\n".join([error.message, *notes]),
+            error.hint,
+            error.exit_code,
+            as_json=as_json,
+        )
     except Exception as error:  # a plugin's, or a bug: the traceback is asked for by name
         if os.environ.get("TAOKE_TRACEBACK"):
             raise
@@ -81,9 +114,13 @@ def _reporting(*, as_json: bool) -> Iterator[Output]:
 
 def _fail(kind: str, message: str, hint: str, code: int, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"error": {"kind": kind, "message": message, "hint": hint}}, indent=1, ensure_ascii=False))  # noqa: T201
+        print(
+            json.dumps(
+                {"error": {"kind": kind, "message": message, "hint": hint}}, indent=1, ensure_ascii=False
+            )
+        )
     else:
-        print(f"error: {message}" + (f"\n  {hint}" if hint else ""), file=sys.stderr)  # noqa: T201
+        print(f"error: {message}" + (f"\n  {hint}" if hint else ""), file=sys.stderr)
     raise typer.Exit(code)
 
 
@@ -102,7 +139,9 @@ def _split(recipe: str | None, overrides: Sequence[str] | None) -> tuple[str | N
 def run(
     recipe: RecipeName = None,
     overrides: Overrides = None,
-    out: Annotated[Path, typer.Option("--out", help="The folder under which the run's own is made.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", help="The folder under which the run's own is made.")] = Path(
+        "runs"
+    ),
     device: Device = "cpu",
     plugin: Plugin = None,
     plugin_file: PluginFile = None,
@@ -144,9 +183,12 @@ def plan(
     """Dry run: the resolved recipe, who answers which hook, parameters, memory, time."""
     with _reporting(as_json=as_json) as output:
         name, changes = _split(recipe, overrides)
-        from core.plan import plan as make_plan, render
+        from core.plan import plan as make_plan
+        from core.plan import render
 
-        planned = make_plan(name, changes, device=device, plugins=plugin or (), plugin_files=plugin_file or ())
+        planned = make_plan(
+            name, changes, device=device, plugins=plugin or (), plugin_files=plugin_file or ()
+        )
         output.show(planned, lambda console: render(console, planned))
 
 
@@ -161,14 +203,24 @@ def evaluate(
         adapted = load(shell, device=device, plugin_files=plugin_file or ())
         scores = adapted.evaluate()
         recorded = adapted.provenance["evidence"]["contenders"]["adapted"]
-        document = {"shell": str(adapted.shell), "split": "report", "scores": scores, "recorded": recorded, "same": scores == recorded}
+        document = {
+            "shell": str(adapted.shell),
+            "split": "report",
+            "scores": scores,
+            "recorded": recorded,
+            "same": scores == recorded,
+        }
 
         def render(console: Console) -> None:
-            table = Table("metric", "now", "in the run", title=f"{adapted.shell}, report split", title_justify="left")
+            table = Table(
+                "metric", "now", "in the run", title=f"{adapted.shell}, report split", title_justify="left"
+            )
             for metric, value in scores.items():
                 table.add_row(metric, f"{value:.6f}", f"{recorded[metric]:.6f}")
             console.print(table)
-            console.print("the same numbers as in the run" if document["same"] else "not the numbers of the run")
+            console.print(
+                "the same numbers as in the run" if document["same"] else "not the numbers of the run"
+            )
 
         output.show(document, render)
 
@@ -176,7 +228,9 @@ def evaluate(
 @app.command()
 def predict(
     shell: Shell,
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="What the task reads: see its plugin's README.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="What the task reads: see its plugin's README.")
+    ],
     device: Device = "cpu",
     plugin_file: PluginFile = None,
     as_json: Json = False,
@@ -194,7 +248,9 @@ def predict(
                 console.print(row["input"], style="bold", markup=False)
                 for key, value in row.items():
                     if key != "input":
-                        console.print(f"  {key}: {value if isinstance(value, str) else json.dumps(value)}", markup=False)
+                        console.print(
+                            f"  {key}: {value if isinstance(value, str) else json.dumps(value)}", markup=False
+                        )
 
         output.show(document, render)
 
@@ -214,7 +270,8 @@ def plugins_list(as_json: Json = False) -> None:
 
 @plugins_app.command("info")
 def plugins_info(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: Json = False) -> None:
-    """One plugin: where it lies, its contract version, its components and hooks. Imports the plugin, and no torch."""
+    """One plugin: where it lies, its contract version, its components and hooks. Imports the plugin, and no
+    torch."""
     with _reporting(as_json=as_json) as output:
         from core.plan import plugin_info
 
@@ -225,8 +282,12 @@ def plugins_info(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: 
                 console.print(f"{key:<13} {info[key]}", markup=False)
             console.print(f"{'hooks':<13} {', '.join(info['hooks'])}")
             for component in info["components"]:
-                console.print(f"\n{component['kind']} {component['name']}: {component['summary']}", style="bold")
-                _table(console, component["options"]) if component["options"] else console.print("  no options")
+                console.print(
+                    f"\n{component['kind']} {component['name']}: {component['summary']}", style="bold"
+                )
+                _table(console, component["options"]) if component["options"] else console.print(
+                    "  no options"
+                )
 
         output.show(info, render)
 
@@ -278,13 +339,15 @@ def doctor(as_json: Json = False) -> None:
 def _table(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     table = Table(*(rows[0] if rows else ["nothing"]))
     for row in rows:
-        table.add_row(*("yes" if v is True else "" if v is False or v is None else str(v) for v in row.values()))
+        table.add_row(
+            *("yes" if v is True else "" if v is False or v is None else str(v) for v in row.values())
+        )
     console.print(table)
 
 
 def _version(value: bool) -> None:
     if value:
-        print(f"taoke {taoke_version()}")  # noqa: T201
+        print(f"taoke {taoke_version()}")
         raise typer.Exit
 
 
@@ -300,5 +363,3 @@ def _root(
 def main() -> None:
     """The console script `taoke`, and `python -m core`."""
     app(prog_name="taoke" if Path(sys.argv[0]).stem == "taoke" else "python -m core")
-
-

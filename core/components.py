@@ -1,4 +1,5 @@
-"""The components of the active plugins: found by kind and name, made when a recipe uses them, never imported before."""
+"""The components of the active plugins: found by kind and name, made when a recipe uses them, never imported
+before."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class Options(BaseModel):
 
 
 def import_attribute(reference: str, wanted_by: str) -> Any:
-    """What `module:attribute` names. Raises `ComponentError` that says which package to install or what is misspelt."""
+    """What `module:attribute` names. Raises `ComponentError` that says which package to install or what is
+    misspelt."""
     module_name, _, attribute = reference.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -40,7 +42,8 @@ def import_attribute(reference: str, wanted_by: str) -> Any:
 
 
 def install_hint(module: str) -> str:
-    """How to install a missing module: the extra of an installed distribution that requires it, or the module's own name."""
+    """How to install a missing module: the extra of an installed distribution that requires it, or the
+    module's own name."""
     top = module.partition(".")[0]
     wanted = top.replace("_", "-").lower()
     for distribution in metadata.distributions():
@@ -97,7 +100,9 @@ class Registry:
         if len(named) == 1:
             return self._components[kind, next(iter(named))][0]
         if named:
-            raise ComponentError(f"the {kind} {name!r} is ambiguous", f"write one of {', '.join(sorted(named))}")
+            raise ComponentError(
+                f"the {kind} {name!r} is ambiguous", f"write one of {', '.join(sorted(named))}"
+            )
         known = {c.name for c, _ in self if c.kind == kind}
         short = {full.rpartition(".")[2] for full in known}
         raise ComponentError(f"no active plugin has a {kind} {name!r}", nearest(name, short | known))

@@ -1,4 +1,5 @@
-"""What a run hands to every plugin: its recipe, device, randomness, record, and a place for the plugin's own state."""
+"""What a run hands to every plugin: its recipe, device, randomness, record, and a place for the plugin's own
+state."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def derive_seed(seed: int, stream: str, *keys: int | str) -> int:
 
 
 def generator(seed: int, stream: str, *keys: int | str) -> torch.Generator:
-    """A CPU generator for one use: the same arguments give the same numbers, whoever asks and in whatever order."""
+    """A CPU generator for one use: the same arguments give the same numbers, whoever asks and in whatever
+    order."""
     import torch
 
     return torch.Generator().manual_seed(derive_seed(seed, stream, *keys))
@@ -63,8 +65,8 @@ def generator(seed: int, stream: str, *keys: int | str) -> torch.Generator:
 class Events:
     """A run's record: one JSON object a line, append-only, with the seconds since the run began.
 
-    Lines are kept in memory until `open`. Tensors of one element are read when lines are flushed, so that recording a loss waits
-    for no device.
+    Lines are kept in memory until `open`. Tensors of one element are read when lines are flushed, so that
+    recording a loss waits for no device.
     """
 
     FLUSH_EVERY = 64
@@ -91,7 +93,9 @@ class Events:
         if self._file is None:
             return
         for line in self._waiting:
-            self._file.write(json.dumps({name: _plain(value) for name, value in line.items()}, ensure_ascii=False) + "\n")
+            self._file.write(
+                json.dumps({name: _plain(value) for name, value in line.items()}, ensure_ascii=False) + "\n"
+            )
         self._file.flush()
         self._waiting.clear()
 
@@ -113,8 +117,9 @@ def _plain(value: Any) -> Any:
 class Context:
     """One run. Plugins write nothing here but values under stash keys of their own.
 
-    `stage` and `step` (of `steps`) say where the run is; `contender` says whose training is under way, `adapted` or `scratch`; `lr` is the
-    schedule's rate at this step; `loss` is the loss that the recipe names in place of the task's.
+    `folder` is the run's, None where nothing is written; `stage` and `step` (of `steps`) say where the
+    run is; `contender` says whose training is under way, `adapted` or `scratch`; `lr` is the schedule's
+    rate at this step; `loss` is the loss that the recipe names in place of the task's.
     """
 
     def __init__(self, recipe: Recipe, plugins: Plugins, device: torch.device, progress: Progress) -> None:
@@ -123,6 +128,7 @@ class Context:
         self.plugins = plugins
         self.device = device
         self.progress = progress
+        self.folder: Path | None = None
         self.events = Events()
         self.stash = Stash()
         self.stage = ""
@@ -134,7 +140,8 @@ class Context:
         self.warnings: list[str] = []
 
     def generator(self, stream: str, *keys: int | str) -> torch.Generator:
-        """A CPU generator keyed by the run's seed, a stream's name, and whatever tells one use from another (epoch, example)."""
+        """A CPU generator keyed by the run's seed, a stream's name, and whatever tells one use from another
+        (epoch, example)."""
         return generator(self.seed, stream, *keys)
 
     def warn(self, message: str) -> None:

@@ -1,8 +1,9 @@
 """What a plugin's components are made of: the contract between the core and every domain, in one file.
 
-A plugin registers `Component` records. Each names a factory, `module:attribute`, which is imported when a recipe uses the
-component and called with its validated options (or with nothing where it has none). The protocols below say what the
-factory of each kind makes. This module imports no torch, so that a plugin's entry module can import it.
+A plugin registers `Component` records. Each names a factory, `module:attribute`, which is imported when a
+recipe uses the component and called with its validated options (or with nothing where it has none). The
+protocols below say what the factory of each kind makes. This module imports no torch, so that a plugin's
+entry module can import it.
 
 JSON in these pages means what `json.dumps` takes: dict, list, str, int, float, bool, None.
 """
@@ -30,11 +31,11 @@ SPLITS = (TRAIN, SELECT, REPORT, RETAIN)
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One thing a recipe can name. `name` is qualified by its plugin, as in `vision.classify`; a recipe may use the
-    short name `classify` where only one active plugin has it.
+    """One thing a recipe can name. `name` is qualified by its plugin, as in `vision.classify`; a recipe may
+    use the short name `classify` where only one active plugin has it.
 
-    `factory` and `options` are `module:attribute` strings. `options` names a pydantic model that forbids unknown keys,
-    in a module that imports no torch: it is the recipe's schema for the component.
+    `factory` and `options` are `module:attribute` strings. `options` names a pydantic model that forbids
+    unknown keys, in a module that imports no torch: it is the recipe's schema for the component.
     """
 
     kind: Kind
@@ -48,9 +49,9 @@ class Component:
 class Row:
     """One example as a person would see it, before the task encodes it.
 
-    `group` names what rows share (a document, a patient): intervals resample whole groups. `id` is given by the core, a
-    hash of `inputs` with an ordinal. What hashes equal counts as the same example, so where two users may look alike,
-    `inputs` says who they are.
+    `group` names what rows share (a document, a patient): intervals resample whole groups. `id` is given
+    by the core, a hash of `inputs` with an ordinal. What hashes equal counts as the same example, so
+    where two users may look alike, `inputs` says who they are.
     """
 
     inputs: Any
@@ -64,9 +65,9 @@ class Row:
 class Structure:
     """Where a model keeps what edits and strategies speak of. A model carries it as its attribute `structure`.
 
-    `axes` maps an axis that may grow to the (parameter name, dimension) pairs that lie along it, for example
-    `{"classes": (("head.weight", 0), ("head.bias", 0))}`. `head` lists the names of the modules, or of single parameters,
-    that make the output.
+    `axes` maps an axis that may grow to the (parameter name, dimension) pairs that lie along it, for
+    example `{"classes": (("head.weight", 0), ("head.bias", 0))}`. `head` lists the names of the modules,
+    or of single parameters, that make the output.
     """
 
     axes: Mapping[str, Sequence[tuple[str, int]]] = field(default_factory=dict)
@@ -77,9 +78,10 @@ class Structure:
 class Base:
     """An existing model: structure G0 and weights θ0.
 
-    `digest` is over the tensors (`core.bases.digest`), `licence` an SPDX name, `origin` where it comes from, in
-    words. `preprocessing` is what the base brings: `{"task": ...}` is handed to the task's `fit`, and a transform's qualified
-    name holds that transform's state, which is then used as it is instead of being fitted.
+    `digest` is over the tensors (`core.bases.digest`), `licence` an SPDX name, `origin` where it comes
+    from, in words. `preprocessing` is what the base brings: `{"task": ...}` is handed to the task's
+    `fit`, and a transform's qualified name holds that transform's state, which is then used as it is
+    instead of being fitted.
     """
 
     model: nn.Module
@@ -100,8 +102,9 @@ class Dataset(Protocol):
     """Kind `dataset`."""
 
     def rows(self) -> Mapping[str, Sequence[Row]]:
-        """The rows of each split: `train`, `select` and `report`, and `retain` where there are examples of the base's own
-        task. The same options give the same rows in the same order, whatever the run's seed. Raises `DataError`."""
+        """The rows of each split: `train`, `select` and `report`, and `retain` where there are examples of
+        the base's own task. The same options give the same rows in the same order, whatever the run's
+        seed. Raises `DataError`."""
 
 
 class Transform(Protocol):
@@ -113,7 +116,8 @@ class Transform(Protocol):
         """What the transform learns from the `train` rows, as they leave the transforms before it."""
 
     def apply(self, row: Row, state: JSON, rng: torch.Generator) -> Row:
-        """A new row (`dataclasses.replace`); `row` itself stays as it is. `rng` is the only source of randomness."""
+        """A new row (`dataclasses.replace`); `row` itself stays as it is. `rng` is the only source of
+        randomness."""
 
 
 class Metric(Protocol):
@@ -139,31 +143,32 @@ class Contender(Protocol):
 class Task(Protocol):
     """Kind `task`: how to read the data, call the model, compute a loss, write predictions and score them.
 
-    `state` is what `fit` returned. What `encode` makes of a row, what `collate` makes of examples and what `forward` makes of a
-    batch are the task's own business, with one rule: a batch is made of tensors, and of dicts, lists and tuples of them,
-    so that the core can move it to a device.
+    `state` is what `fit` returned. What `encode` makes of a row, what `collate` makes of examples and
+    what `forward` makes of a batch are the task's own business, with one rule: a batch is made of
+    tensors, and of dicts, lists and tuples of them, so that the core can move it to a device.
     """
 
     def fit(self, rows: Sequence[Row], brought: Mapping[str, JSON]) -> JSON:
-        """What the task learns from the `train` rows (label names, id maps), on top of what the base `brought`. Called
-        with no rows, it is the state the base itself works with."""
+        """What the task learns from the `train` rows (label names, id maps), on top of what the base
+        `brought`. Called with no rows, it is the state the base itself works with."""
 
     def edits(self, model: nn.Module, state: JSON) -> Sequence[Mapping[str, JSON]]:
-        """The edits the task needs on the model that the recipe's own edits have made, each as a recipe would write it:
-        `{"edit": "grow", "axis": "classes", "to": 10}`."""
+        """The edits the task needs on the model that the recipe's own edits have made, each as a recipe
+        would write it: `{"edit": "grow", "axis": "classes", "to": 10}`."""
 
     def encode(self, row: Row, state: JSON) -> Any:
         """One row as the model's example."""
 
     def collate(self, examples: Sequence[Any], rng: torch.Generator) -> Any:
-        """A batch of examples. `rng` is keyed by epoch and batch in training, and by the batch alone in evaluation."""
+        """A batch of examples. `rng` is keyed by epoch and batch in training, and by the batch alone in
+        evaluation."""
 
     def forward(self, model: nn.Module, batch: Any) -> Any:
         """The model's outputs on a batch."""
 
     def loss(self, outputs: Any, batch: Any) -> tuple[Tensor, float | Tensor]:
-        """(sum, weight): a differentiable scalar summed over the batch and what to divide it by. Replaced where the
-        recipe names another loss."""
+        """(sum, weight): a differentiable scalar summed over the batch and what to divide it by. Replaced
+        where the recipe names another loss."""
 
     def predict(self, outputs: Any, batch: Any, state: JSON) -> Sequence[Mapping[str, JSON]]:
         """One JSON object an example, in the batch's order. The core adds `id`, `target` and `group`."""
@@ -175,12 +180,13 @@ class Task(Protocol):
         """The task's metrics; the recipe names the primary one."""
 
     def trivial(self, base: Base, splits: Mapping[str, Split]) -> Sequence[Contender]:
-        """The cheapest sane alternatives, fitted on `train`, chosen on `select`; no other split is handed over. `base` is
-        frozen, and the examples in `splits` are encoded for it."""
+        """The cheapest sane alternatives, fitted on `train`, chosen on `select`; no other split is handed
+        over. `base` is frozen, and the examples in `splits` are encoded for it."""
 
 
 class Edit(Protocol):
-    """Kind `edit`: one structural operation. Its options are its serial form, and replaying it gives the same model."""
+    """Kind `edit`: one structural operation. Its options are its serial form, and replaying it gives the
+    same model."""
 
     preserves: bool
     """Whether what the base computed is still computed, to the bit, before any training."""
@@ -196,7 +202,8 @@ class Edit(Protocol):
 
 
 class Loss(Protocol):
-    """Kind `loss`: sums and weights are added up over a whole update, so that its division into batches changes nothing."""
+    """Kind `loss`: sums and weights are added up over a whole update, so that its division into batches
+    changes nothing."""
 
     def __call__(self, outputs: Any, batch: Any) -> tuple[Tensor, float | Tensor]:
         """As `Task.loss`."""
@@ -212,8 +219,8 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A stretch of training in which the parameters of `groups` move and all others stay bitwise unchanged. `epochs` None:
-    all epochs that the recipe has left, of which there must be at least one."""
+    """A stretch of training in which the parameters of `groups` move and all others stay bitwise unchanged.
+    `epochs` None: all epochs that the recipe has left, of which there must be at least one."""
 
     groups: tuple[Group, ...]
     epochs: int | None = None
@@ -223,24 +230,26 @@ class Strategy(Protocol):
     """Kind `strategy`."""
 
     def phases(self, model: nn.Module) -> Sequence[Phase]:
-        """Which parameters move, when, and how fast. Raises `EditError` where the model lacks what the strategy needs."""
+        """Which parameters move, when, and how fast. Raises `EditError` where the model lacks what the
+        strategy needs."""
 
 
 class Updater(Protocol):
     """Kind `updater`."""
 
     def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
-        """The optimizer of one phase. A group has `params`, `lr`, `names`, and `anchor_to`: the weights at the start (θ0'), one
-        tensor a parameter. An optimizer that keeps a running average of the weights offers it as `averaged()`, a context
-        manager in which the parameters hold it."""
+        """The optimizer of one phase. A group has `params`, `lr`, `names`, and `anchor_to`: the weights at
+        the start (θ0'), one tensor a parameter. An optimizer that keeps a running average of the weights
+        offers it as `averaged()`, a context manager in which the parameters hold it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A split after preprocessing: its rows (deterministic transforms applied) and one example a row, encoded with the task's `state`.
+    """A split after preprocessing: its rows (deterministic transforms applied) and one example a row,
+    encoded with the task's `state`.
 
-    `augment`, on `train` where there are random transforms, makes the epoch's example of a row: it is called with the
-    row's index and the epoch, and `examples` then holds the rows without augmentation.
+    `augment`, on `train` where there are random transforms, makes the epoch's example of a row: it is
+    called with the row's index and the epoch, and `examples` then holds the rows without augmentation.
     """
 
     name: str
@@ -258,7 +267,8 @@ class Augment(Protocol):
 
 @dataclass(slots=True)
 class StepResult:
-    """What one step did. `loss` stays on the device: reading it waits for the device, so observers read it rarely."""
+    """What one step did. `loss` stays on the device: reading it waits for the device, so observers read it
+    rarely."""
 
     loss: Tensor
     weight: float | Tensor

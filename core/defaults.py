@@ -1,4 +1,5 @@
-"""The core's own components and its own answers to the hooks, registered like a plugin's and called after all others."""
+"""The core's own components and its own answers to the hooks, registered like a plugin's and called after
+all others."""
 
 from __future__ import annotations
 
@@ -22,7 +23,13 @@ taoke_api = API
 @hookimpl(trylast=True)
 def taoke_register() -> Iterable[Component]:
     return [
-        Component("edit", "core.grow", "more entries along a named axis", "core.edits.grow:Grow", "core.options:Grow"),
+        Component(
+            "edit",
+            "core.grow",
+            "more entries along a named axis",
+            "core.edits.grow:Grow",
+            "core.options:Grow",
+        ),
         Component("strategy", "core.full", "every parameter moves", "core.strategies:Full"),
         Component("strategy", "core.head", "only the head moves", "core.strategies:Head"),
         Component(
@@ -43,7 +50,9 @@ def taoke_register() -> Iterable[Component]:
 
 
 @hookimpl(trylast=True)
-def taoke_preprocess(context: Context, base: Base, task: Task, splits: Mapping[str, Sequence[Row]]) -> Prepared:
+def taoke_preprocess(
+    context: Context, base: Base, task: Task, splits: Mapping[str, Sequence[Row]]
+) -> Prepared:
     from core.prepared import prepare
     from core.stages.preprocess import fit_transforms
 
@@ -80,7 +89,9 @@ def taoke_step(
 
 @hookimpl(trylast=True)
 def taoke_after_step(context: Context, result: StepResult) -> None:
-    context.events.emit("step", contender=context.contender, step=context.step, loss=result.loss, lr=context.lr)
+    context.events.emit(
+        "step", contender=context.contender, step=context.step, loss=result.loss, lr=context.lr
+    )
     context.progress.step(context, result)
 
 

@@ -19,7 +19,8 @@ from core.version import version
 
 
 def examine() -> dict[str, Any]:
-    """Versions, devices, threads, and whether each installed plugin loads. `healthy` is False where one of them does not."""
+    """Versions, devices, threads, and whether each installed plugin loads. `healthy` is False where one of
+    them does not."""
     libraries = {name: _installed_version(name) for name in LIBRARIES}
     plugins = {name: _plugin_state(name) for name in installed()}
     try:
@@ -66,7 +67,10 @@ def _devices() -> dict[str, str]:
 
 def render(console: Console, found: Mapping[str, Any]) -> None:
     """The findings for a person."""
-    console.print(f"taoke {found['taoke']}, Python {found['python']}, {found['system']}, {found['cores']} cores", markup=False)
+    console.print(
+        f"taoke {found['taoke']}, Python {found['python']}, {found['system']}, {found['cores']} cores",
+        markup=False,
+    )
     for section in ("libraries", "devices", "plugins"):
         console.print(f"\n{section}", style="bold")
         for name, state in found[section].items():

@@ -1,4 +1,5 @@
-"""Every exception taoke raises on purpose, in one tree; each class says when it happens and with which exit code.
+"""Every exception taoke raises on purpose, in one tree; each class says when it happens and with which exit
+code.
 
 An exception that is not in this tree comes from a plugin or from a bug: the command line then exits with 1.
 """
@@ -24,7 +25,8 @@ class TaokeError(Exception):
 
 
 class UsageError(TaokeError):
-    """The request cannot be carried out as given: found before anything was computed, and nothing is left behind."""
+    """The request cannot be carried out as given: found before anything was computed, and nothing is left
+    behind."""
 
     exit_code = 2
 
@@ -66,7 +68,8 @@ class OutputError(UsageError):
 
 
 class TrainingError(TaokeError):
-    """Fine-tuning cannot go on: the loss is not finite, or a hook returned something that is not of its contract."""
+    """Fine-tuning cannot go on: the loss is not finite, or a hook returned something that is not of its
+    contract."""
 
 
 class ParityError(TaokeError):
@@ -74,7 +77,8 @@ class ParityError(TaokeError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names what comes closest to `name` among `known`, or else all of `known`; empty if there are none."""
+    """A hint that names what comes closest to `name` among `known`, or else all of `known`; empty if there
+    are none."""
     choices = sorted(set(known))
     close = get_close_matches(name, choices, n=3, cutoff=0.6)
     if close:

@@ -1,9 +1,10 @@
-"""The hooks. A plugin implements those it needs with `@hookimpl`, may take fewer arguments, and gives none a default.
+"""The hooks. A plugin implements those it needs with `@hookimpl`, may take fewer arguments, and gives none a
+default.
 
-`collect` hooks call every active plugin in the order in which the recipe lists them. `firstresult` hooks stop at the first answer that is not
-None; the core's own answer (`core.defaults`) comes last, two plugins answering one hook is an error unless the recipe's
-`answers` says which, and a plugin that only wants to wrap the answer uses `@hookimpl(wrapper=True)`.
-A hook is never called per parameter or per example.
+`collect` hooks call every active plugin in the order in which the recipe lists them. `firstresult` hooks
+stop at the first answer that is not None; the core's own answer (`core.defaults`) comes last, two plugins
+answering one hook is an error unless the recipe's `answers` says which, and a plugin that only wants to
+wrap the answer uses `@hookimpl(wrapper=True)`. A hook is never called per parameter or per example.
 """
 
 # The bodies are documentation: pluggy reads the signatures alone.
@@ -38,25 +39,30 @@ def taoke_register() -> Iterable[Component]:
 def taoke_preprocess(
     context: Context, base: Base, task: Task, splits: Mapping[str, Sequence[Row]]
 ) -> Prepared | None:
-    """Raw splits to model-ready ones. The core's answer applies the recipe's transforms in order, fitted on `train`,
-    then asks the task."""
+    """Raw splits to model-ready ones. The core's answer applies the recipe's transforms in order, fitted on
+    `train`, then asks the task."""
 
 
 @hookspec(firstresult=True)
 def taoke_select_parameters(context: Context, model: nn.Module) -> Sequence[Phase] | None:
-    """Which parameters move, when, and how fast. The core's answer asks the recipe's strategy. What no group names stays
-    bitwise unchanged."""
+    """Which parameters move, when, and how fast. The core's answer asks the recipe's strategy. What no group
+    names stays bitwise unchanged."""
 
 
 @hookspec(firstresult=True)
-def taoke_build_updater(context: Context, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer | None:
-    """The optimizer of one phase; the groups are those of `Updater.build`. The core's answer asks the recipe's updater."""
+def taoke_build_updater(
+    context: Context, groups: Sequence[Mapping[str, Any]]
+) -> torch.optim.Optimizer | None:
+    """The optimizer of one phase; the groups are those of `Updater.build`. The core's answer asks the
+    recipe's updater."""
 
 
 @hookspec(firstresult=True)
-def taoke_fine_tune(context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]) -> nn.Module | None:
-    """The whole stage: `model` holds θ0' and is returned holding θ1. `splits` has `train` and `select` alone. The core's answer is
-    its loop. `context.contender` says who is trained: `adapted` or `scratch`."""
+def taoke_fine_tune(
+    context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]
+) -> nn.Module | None:
+    """The whole stage: `model` holds θ0' and is returned holding θ1. `splits` has `train` and `select`
+    alone. The core's answer is its loop. `context.contender` says who is trained: `adapted` or `scratch`."""
 
 
 @hookspec(firstresult=True)
@@ -68,18 +74,19 @@ def taoke_step(
 
 @hookspec
 def taoke_after_step(context: Context, result: StepResult) -> None:
-    """After each step, to observe: progress, tracking. Collect. An observer that fails is reported once and switched off,
-    unless the run is strict."""
+    """After each step, to observe: progress, tracking. Collect. An observer that fails is reported once and
+    switched off, unless the run is strict."""
 
 
 @hookspec(firstresult=True)
 def taoke_evaluate(
     context: Context, task: Task, model: nn.Module, split: Split
 ) -> Sequence[Mapping[str, JSON]] | None:
-    """Predictions, one row an example, in the split's order. The core's answer: collate, forward, predict, without gradients."""
+    """Predictions, one row an example, in the split's order. The core's answer: collate, forward, predict,
+    without gradients."""
 
 
 @hookspec
 def taoke_teardown(context: Context) -> None:
-    """Always called at the end of a run, whatever happened, in reverse order, each plugin on its own: none can keep the others
-    from their turn or hide the error that ended the run."""
+    """Always called at the end of a run, whatever happened, in reverse order, each plugin on its own: none
+    can keep the others from their turn or hide the error that ended the run."""

@@ -35,13 +35,18 @@ def predict(
     """One prediction an example of `split`, in its order; `model` is in eval mode and on `device`."""
     predictions: list[Mapping[str, JSON]] = []
     for i in range(0, len(split.examples), batch_size):
-        batch = to_device(task.collate(split.examples[i : i + batch_size], generator(0, "predict", i)), device)
+        batch = to_device(
+            task.collate(split.examples[i : i + batch_size], generator(0, "predict", i)), device
+        )
         predictions += task.predict(task.forward(model, batch), batch, split.state)
     return predictions
 
 
-def complete(predictions: Sequence[Mapping[str, JSON]], rows: Sequence[Row], contender: str) -> list[dict[str, JSON]]:
-    """Predictions with the `id`, `target` and `group` of their rows. Raises `TaokeError` where their numbers differ."""
+def complete(
+    predictions: Sequence[Mapping[str, JSON]], rows: Sequence[Row], contender: str
+) -> list[dict[str, JSON]]:
+    """Predictions with the `id`, `target` and `group` of their rows. Raises `TaokeError` where their numbers
+    differ."""
     if len(predictions) != len(rows):
         raise TaokeError(
             f"contender {contender!r} predicted {len(predictions)} rows of {len(rows)}",

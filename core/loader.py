@@ -1,7 +1,9 @@
-"""Finding, loading and naming plugins. Installed is not active: only what a recipe or the command line names is loaded.
+"""Finding, loading and naming plugins. Installed is not active: only what a recipe or the command line names
+is loaded.
 
-Loading is transactional: a plugin is found, its contract version checked, imported, validated and registered, or all of it
-is undone and `PluginError` says which plugin failed, where it comes from and what to do.
+Loading is transactional: a plugin is found, its contract version checked, imported, validated and
+registered, or all of it is undone and `PluginError` says which plugin failed, where it comes from and
+what to do.
 """
 
 from __future__ import annotations
@@ -72,7 +74,8 @@ class Active:
         return Path(self.module.__file__ or "?")
 
     def owns(self, filename: str) -> bool:
-        """Whether a source file belongs to this plugin: its module's folder, or the one file of a single-file plugin."""
+        """Whether a source file belongs to this plugin: its module's folder, or the one file of a
+        single-file plugin."""
         if self.module.__package__:
             return Path(filename).is_relative_to(self.file.parent)
         return Path(filename) == self.file
@@ -92,7 +95,7 @@ def installed() -> dict[str, Installed]:
         other = found.get(entry.name)
         if other is not None and other != plugin:
             raise PluginError(
-                f"two installed distributions bring a plugin {entry.name!r}: {other.distribution} and {plugin.distribution}",
+                f"{other.distribution} and {plugin.distribution} both bring a plugin {entry.name!r}",
                 "uninstall one of them",
             )
         found[entry.name] = plugin
@@ -100,14 +103,20 @@ def installed() -> dict[str, Installed]:
 
 
 def chosen(named: Sequence[str], changes: Sequence[str] = ()) -> list[str]:
-    """The names to load: those of the recipe, replaced by TAOKE_PLUGINS (comma-separated), then changed by `-p NAME` (append)
-    and `-p no:NAME` (leave out)."""
+    """The names to load: those of the recipe, replaced by TAOKE_PLUGINS (comma-separated), then changed by
+    `-p NAME` (append) and `-p no:NAME` (leave out)."""
     from_environment = os.environ.get(ENVIRONMENT)
-    names = list(named) if from_environment is None else [n.strip() for n in from_environment.split(",") if n.strip()]
+    names = (
+        list(named)
+        if from_environment is None
+        else [n.strip() for n in from_environment.split(",") if n.strip()]
+    )
     for change in changes:
         if change.startswith("no:"):
             if change[3:] not in names:
-                raise PluginError(f"-p {change}: no plugin {change[3:]!r} to leave out", nearest(change[3:], names))
+                raise PluginError(
+                    f"-p {change}: no plugin {change[3:]!r} to leave out", nearest(change[3:], names)
+                )
             names.remove(change[3:])
         elif change not in names:
             names.append(change)
@@ -128,8 +137,9 @@ class Plugins:
         self.hook: Any = self._manager.hook
 
     def load(self, names: Sequence[str], files: Sequence[Path] = ()) -> Plugins:
-        """Load the plugins named, in that call order, then those of `files` that are not named, with the core's defaults last.
-        A name is a file's stem or an installed plugin's. Returns itself. Raises `PluginError`."""
+        """Load the plugins named, in that call order, then those of `files` that are not named, with the
+        core's defaults last. A name is a file's stem or an installed plugin's. Returns itself. Raises
+        `PluginError`."""
         from core import defaults
 
         by_stem = {path.stem: path for path in files}
@@ -144,8 +154,8 @@ class Plugins:
                 known = nearest(name, available)
                 raise PluginError(
                     f"plugin {name!r} is not installed" + (f" ({known})" if known else ""),
-                    f"pip install the package that brings it (an entry point {name!r} in the group {GROUP!r}), or give its file with"
-                    " --plugin-file",
+                    f"pip install the package that brings it (an entry point {name!r} in the group {GROUP!r}),"
+                    " or give its file with --plugin-file",
                 )
         # pluggy calls the last registered first; the core's own are marked `trylast`.
         self._activate(Active(CORE, defaults, "taoke", version(), API))
@@ -177,7 +187,10 @@ class Plugins:
             register = getattr(plugin.module, "taoke_register", None)
             for component in register() if register else ():
                 if not isinstance(component, Component):
-                    raise PluginError(f"{origin}: taoke_register yields {component!r}", "yield core.contract.Component records")
+                    raise PluginError(
+                        f"{origin}: taoke_register yields {component!r}",
+                        "yield core.contract.Component records",
+                    )
                 self.components.add(component, plugin.name)
         except BaseException as error:
             if self._manager.has_plugin(plugin.name):
@@ -187,11 +200,13 @@ class Plugins:
             if isinstance(error, TaokeError) or not isinstance(error, Exception):
                 raise
             hint = "tell the plugin's author"
-            raise PluginError(f"{origin} breaks the contract: {type(error).__name__}: {error}", hint) from error
+            raise PluginError(
+                f"{origin} breaks the contract: {type(error).__name__}: {error}", hint
+            ) from error
 
     def _attribute_implementation(self, implementation: Any, hook: str, plugin: Active) -> None:
-        """Replace an implementation once, so that calls cost no more than they must: what it raises is attributed, and an observer that fails
-        is switched off."""
+        """Replace an implementation once, so that calls cost no more than they must: what it raises is
+        attributed, and an observer that fails is switched off."""
         function = implementation.function
         names = implementation.argnames
         position = names.index("context") if "context" in names else None
@@ -238,7 +253,8 @@ class Plugins:
         implementation.function = attributed
 
     def _check_answers(self) -> None:
-        """One answer a firstresult hook. Raises `PluginError` that names both plugins, unless the recipe says which."""
+        """One answer a firstresult hook. Raises `PluginError` that names both plugins, unless the recipe
+        says which."""
         for name, caller in self._callers().items():
             options = caller.spec.opts if caller.spec else {}
             if not options.get("firstresult"):
@@ -254,7 +270,8 @@ class Plugins:
             if wanted is not None:
                 if wanted not in [*plugins, CORE]:
                     raise PluginError(
-                        f"answers.{short}: plugin {wanted!r} does not answer the hook {name}", nearest(wanted, [*plugins, CORE])
+                        f"answers.{short}: plugin {wanted!r} does not answer the hook {name}",
+                        nearest(wanted, [*plugins, CORE]),
                     )
                 for implementation in answering:
                     if implementation.plugin_name != wanted:
@@ -262,12 +279,18 @@ class Plugins:
             elif len(plugins) > 1:
                 raise PluginError(
                     f"plugins {' and '.join(map(repr, sorted(plugins)))} both answer the hook {name}",
-                    f"say which in the recipe, `answers: {{{short}: {sorted(plugins)[0]}}}`, or switch one off with -p no:NAME",
+                    f"write `answers: {{{short}: {sorted(plugins)[0]}}}` in the recipe, or leave one out: -p no:NAME",
                 )
         if self._answers:
             unknown = next(iter(self._answers))
-            known = [n.removeprefix("taoke_") for n, c in self._callers().items() if c.spec and c.spec.opts.get("firstresult")]
-            raise PluginError(f"answers.{unknown}: there is no such hook with one answer", nearest(unknown, known))
+            known = [
+                n.removeprefix("taoke_")
+                for n, c in self._callers().items()
+                if c.spec and c.spec.opts.get("firstresult")
+            ]
+            raise PluginError(
+                f"answers.{unknown}: there is no such hook with one answer", nearest(unknown, known)
+            )
 
     def _callers(self) -> dict[str, Any]:
         return {n: getattr(self.hook, n) for n in dir(hookspecs) if n.startswith("taoke_")}
@@ -276,14 +299,18 @@ class Plugins:
         """For each hook the plugins that implement it, in call order; wrappers are marked `wraps:`."""
         return {
             name: [
-                f"wraps:{i.plugin_name}" if i.wrapper else i.plugin_name for i in reversed(caller.get_hookimpls())
+                f"wraps:{i.plugin_name}" if i.wrapper else i.plugin_name
+                for i in reversed(caller.get_hookimpls())
             ]
             for name, caller in self._callers().items()
         }
 
-    def attribute(self, error: BaseException, *, plugin: Active | None = None, hook: str = "", context: Any = None) -> None:
-        """Add, once, a note to an exception: which plugin, version, file and line it came out of, in which hook or stage, at which
-        step. The plugin is the one whose file stands innermost in the traceback, or else the one whose hook was called."""
+    def attribute(
+        self, error: BaseException, *, plugin: Active | None = None, hook: str = "", context: Any = None
+    ) -> None:
+        """Add, once, a note to an exception: which plugin, version, file and line it came out of, in which
+        hook or stage, at which step. The plugin is the one whose file stands innermost in the traceback,
+        or else the one whose hook was called."""
         if getattr(error, "taoke_attributed", False):
             return
         frames = traceback.extract_tb(error.__traceback__)
@@ -308,7 +335,8 @@ class Plugins:
         error.taoke_attributed = True  # type: ignore[attr-defined]
 
     def teardown(self, context: Any) -> None:
-        """Call every plugin's teardown in reverse order; what one raises is reported and keeps no other from its turn."""
+        """Call every plugin's teardown in reverse order; what one raises is reported and keeps no other from
+        its turn."""
         for implementation in self.hook.taoke_teardown.get_hookimpls():
             try:
                 implementation.function(*[context for _ in implementation.argnames])
@@ -318,7 +346,13 @@ class Plugins:
     def record(self) -> list[dict[str, Any]]:
         """The active plugins as a run's record keeps them."""
         return [
-            {"name": p.name, "distribution": p.distribution, "version": p.version, "module": p.module.__name__, "api": p.api}
+            {
+                "name": p.name,
+                "distribution": p.distribution,
+                "version": p.version,
+                "module": p.module.__name__,
+                "api": p.api,
+            }
             for p in self.active
         ]
 
@@ -329,13 +363,16 @@ def _import_installed(plugin: Installed) -> Active:
         module = importlib.import_module(plugin.module)
     except Exception as error:
         place = next(
-            (f"{f.filename}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__)) if "importlib" not in f.filename),
+            (
+                f"{f.filename}:{f.lineno}"
+                for f in reversed(traceback.extract_tb(error.__traceback__))
+                if "importlib" not in f.filename
+            ),
             plugin.module,
         )
         raise PluginError(
             f"{origin} fails on import: {type(error).__name__}: {error} ({place})",
-            "reinstall or update it, tell its author, or leave it out with "
-            f"-p no:{plugin.name}",
+            f"reinstall or update it, tell its author, or leave it out with -p no:{plugin.name}",
         ) from error
     return Active(plugin.name, module, plugin.distribution, plugin.version, _api(module, origin))
 
@@ -352,19 +389,25 @@ def _import_file(path: Path) -> Active:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[spec.name]
-        raise PluginError(f"{origin} fails on import: {type(error).__name__}: {error}", "mend the file") from error
+        raise PluginError(
+            f"{origin} fails on import: {type(error).__name__}: {error}", "mend the file"
+        ) from error
     return Active(name, module, str(path), "file", _api(module, origin))
 
 
 def _api(module: ModuleType, origin: str) -> int:
     api = getattr(module, "taoke_api", None)
     if not isinstance(api, int):
-        raise PluginError(f"{origin} does not say which plugin contract it is written for", f"write `taoke_api = {API}` in {module.__name__}")
+        raise PluginError(
+            f"{origin} does not say which plugin contract it is written for",
+            f"write `taoke_api = {API}` in {module.__name__}",
+        )
     return api
 
 
 def _check_hooks(module: ModuleType, origin: str) -> None:
-    """Hooks are spelt as specified, decorated, and give their parameters no defaults (pluggy would pass the default, never the value)."""
+    """Hooks are spelt as specified, decorated, and give their parameters no defaults (pluggy would pass the
+    default, never the value)."""
     known = [name for name in dir(hookspecs) if name.startswith("taoke_")]
     for name, function in vars(module).items():
         if not name.startswith("taoke_") or not inspect.isfunction(function):
@@ -373,10 +416,13 @@ def _check_hooks(module: ModuleType, origin: str) -> None:
         if name not in known:
             raise PluginError(f"{origin}: {name} ({line}) is not a hook", nearest(name, known))
         if not hasattr(function, f"{hookspecs.PROJECT}_impl"):
-            raise PluginError(f"{origin}: {name} ({line}) is not marked as a hook", "decorate it with @core.hookspecs.hookimpl")
+            raise PluginError(
+                f"{origin}: {name} ({line}) is not marked as a hook",
+                "decorate it with @core.hookspecs.hookimpl",
+            )
         for parameter in inspect.signature(function).parameters.values():
             if parameter.default is not parameter.empty:
                 raise PluginError(
-                    f"{origin}: {name} ({line}) gives its parameter {parameter.name!r} a default, which a hook call would always use",
+                    f"{origin}: {name} ({line}) gives {parameter.name!r} a default, which every call would use",
                     "remove the default",
                 )

@@ -14,7 +14,9 @@ class Grow(Options):
 
     axis: str = Field(description="the axis' name, as in the model's structure")
     to: int = Field(gt=0, description="entries afterwards, the old ones first")
-    init: Literal["zero", "mean"] = Field("mean", description="the new entries: zeros, or the mean of the old ones")
+    init: Literal["zero", "mean"] = Field(
+        "mean", description="the new entries: zeros, or the mean of the old ones"
+    )
 
 
 class HeadThenFull(Options):
@@ -31,4 +33,6 @@ class AdamW(Options):
     weight_decay: float = Field(0.0, ge=0, description="decoupled pull towards zero")
     anchor: float = Field(0.0, ge=0, description="decoupled pull towards the weights at the start")
     max_grad_norm: float | None = Field(None, gt=0, description="gradients are scaled down to this norm")
-    ema_decay: float | None = Field(None, gt=0, lt=1, description="keep a running average of the weights, and end with it")
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="keep a running average of the weights, and end with it"
+    )

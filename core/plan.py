@@ -1,10 +1,12 @@
-"""What would happen, without letting it happen: the dry run behind `plan`, and what a plugin brings, behind `plugins info`."""
+"""What would happen, without letting it happen: the dry run behind `plan`, and what a plugin brings, behind
+`plugins info`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,11 @@ def plan(
     plugins: Sequence[str] = (),
     plugin_files: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Resolve a recipe, load its base and data, apply its edits to a copy, and time a few steps; nothing is written.
+    """Resolve a recipe, load its base and data, apply its edits to a copy, and time a few steps; nothing is
+    written.
 
-    Returns the resolved recipe, the plugins that answer each hook, parameter counts, bytes, and an estimate of the seconds that fine-tuning takes.
+    Returns the resolved recipe, the plugins that answer each hook, parameter counts, bytes, and an
+    estimate of the seconds that fine-tuning takes.
     """
     resolved = resolve(recipe, overrides, plugins=plugins, plugin_files=plugin_files)
 
@@ -50,7 +54,9 @@ def plan(
         model = deepcopy(modified.model).to(context.device)
         phases = list(resolved.plugins.hook.taoke_select_parameters(context=context, model=model))
         epochs = phase_epochs(phases, settings.epochs)
-        sizes = {name: parameter.numel() * parameter.element_size() for name, parameter in model.named_parameters()}
+        sizes = {
+            name: parameter.numel() * parameter.element_size() for name, parameter in model.named_parameters()
+        }
         counts = {name: parameter.numel() for name, parameter in model.named_parameters()}
         moving = [[name for group in phase.groups for name in group.parameters] for phase in phases]
         steps = -(-len(prepared.splits[TRAIN].examples) // settings.batch_size) * sum(epochs)
@@ -82,7 +88,8 @@ def plan(
 
 
 def _seconds_a_step(context: Any, task: Any, model: Any, splits: Mapping[str, Any]) -> float:
-    """The median over a few steps of the real loop, on a copy of the model. An epoch's overhead is spread over its steps."""
+    """The median over a few steps of the real loop, on a copy of the model. An epoch's overhead is spread
+    over its steps."""
     from core.training import train
 
     clocks: list[float] = []
@@ -105,7 +112,7 @@ def _seconds_a_step(context: Any, task: Any, model: Any, splits: Mapping[str, An
         pass
     finally:
         context.events.emit = emit
-    steps = sorted(later - earlier for earlier, later in zip(clocks, clocks[1:], strict=False))
+    steps = sorted(later - earlier for earlier, later in pairwise(clocks))
     return steps[len(steps) // 2] if steps else 0.0
 
 
@@ -113,20 +120,26 @@ def render(console: Console, planned: Mapping[str, Any]) -> None:
     """The plan for a person."""
     import yaml
 
-    console.print(yaml.safe_dump(planned["resolved"], sort_keys=False, allow_unicode=True, width=100), markup=False)
+    console.print(
+        yaml.safe_dump(planned["resolved"], sort_keys=False, allow_unicode=True, width=100), markup=False
+    )
     table = Table("hook", "answered by, in call order")
     for hook, names in planned["hooks"].items():
         table.add_row(hook, ", ".join(names))
     console.print(table)
-    counts, moving = planned["parameters"], planned["parameters"]["moving"]
+    counts, clock = planned["parameters"], planned["seconds"]
+    moved = ", then ".join(f"{count:,}" for count in counts["moving"])
     size = sum(planned["bytes"].values())
     for label, text in (
         ("examples", ", ".join(f"{count} {name}" for name, count in planned["examples"].items())),
         ("edits", "; ".join(planned["edits"]) or "none"),
-        ("parameters", f"{counts['base']:,} in the base, {counts['adapted']:,} adapted; moving: {', '.join(f'{n:,}' for n in moving)}"),
+        ("parameters", f"{counts['base']:,} in the base, {counts['adapted']:,} adapted; moving {moved}"),
         ("steps", f"{planned['steps']:,} (epochs a phase: {', '.join(map(str, planned['phases']))})"),
-        ("memory", f"{size / 1e6:,.1f} MB for weights, gradients, updater and start; activations come on top"),
-        ("time", f"about {planned['seconds']['fine_tune']:.0f} s of fine-tuning, at {planned['seconds']['step'] * 1e3:.1f} ms a step here and now"),
+        (
+            "memory",
+            f"{size / 1e6:,.1f} MB for weights, gradients, updater and start; activations come on top",
+        ),
+        ("time", f"about {clock['fine_tune']:.0f} s of fine-tuning, at {clock['step'] * 1e3:.1f} ms a step"),
     ):
         console.print(f"{label:<11} {text}", markup=False)
 
@@ -149,8 +162,14 @@ def plugin_info(name: str) -> dict[str, Any]:
             }
             for key, field in (model.model_fields.items() if model else ())
         ]
-        components.append({"kind": component.kind, "name": component.name, "summary": component.summary, "options": options})
-    hooks = [hook for hook, names in loaded.call_order().items() if any(n.removeprefix("wraps:") == name for n in names)]
+        components.append(
+            {"kind": component.kind, "name": component.name, "summary": component.summary, "options": options}
+        )
+    hooks = [
+        hook
+        for hook, names in loaded.call_order().items()
+        if any(n.removeprefix("wraps:") == name for n in names)
+    ]
     return {
         "name": name,
         "distribution": plugin.distribution,
@@ -164,4 +183,3 @@ def plugin_info(name: str) -> dict[str, Any]:
 
 def _type_name(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-

@@ -53,8 +53,9 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The new data, ready for the model. `state` is what the task knows after seeing `train`, `base_state` what it knew
-    from the base alone. `splits` are encoded with `state`; `retain` holds the half that is looked at once."""
+    """The new data, ready for the model. `state` is what the task knows after seeing `train`, `base_state`
+    what it knew from the base alone. `splits` are encoded with `state`; `retain` holds the half that is
+    looked at once."""
 
     base: Base
     task: Task
@@ -80,18 +81,22 @@ def encode(task: Task, name: str, rows: Sequence[Row], state: JSON) -> Split:
 def prepare(
     context: Context, base: Base, task: Task, pipeline: Pipeline, raw: Mapping[str, Sequence[Row]]
 ) -> Prepared:
-    """Apply the pipeline, let the task learn from `train` on top of what the base brought, and encode every split."""
+    """Apply the pipeline, let the task learn from `train` on top of what the base brought, and encode every
+    split."""
     brought = base.preprocessing.get("task", {})
     rows = {name: pipeline.apply(split) for name, split in raw.items()}
     state = task.fit(rows[TRAIN], brought)
     splits = {name: encode(task, name, split, state) for name, split in rows.items()}
     if pipeline.augments:
-        splits[TRAIN] = replace(splits[TRAIN], augment=_Augment(context.seed, pipeline, task, state, raw[TRAIN]))
+        splits[TRAIN] = replace(
+            splits[TRAIN], augment=_Augment(context.seed, pipeline, task, state, raw[TRAIN])
+        )
     return Prepared(base, task, pipeline, state, task.fit([], brought), splits)
 
 
 class _Augment:
-    """`core.contract.Augment`: keyed by (seed, epoch, row), so that neither order nor worker changes an example."""
+    """`core.contract.Augment`: keyed by (seed, epoch, row), so that neither order nor worker changes an
+    example."""
 
     def __init__(self, seed: int, pipeline: Pipeline, task: Task, state: JSON, rows: Sequence[Row]) -> None:
         self._seed, self._pipeline, self._task, self._state, self._rows = seed, pipeline, task, state, rows

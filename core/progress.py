@@ -1,4 +1,5 @@
-"""What a person sees while a run goes on: a bar with rate and time left on a terminal or in a notebook, plain lines elsewhere."""
+"""What a person sees while a run goes on: a bar with rate and time left on a terminal or in a notebook,
+plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +8,16 @@ import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bar,
+)
 
 if TYPE_CHECKING:
     from core.context import Context
@@ -20,7 +30,8 @@ PLAIN_EVERY = 5.0
 
 
 class Progress:
-    """Everything goes to stderr (or into the notebook's cell), so that stdout carries the result alone. `quiet` shows only warnings."""
+    """Everything goes to stderr (or into the notebook's cell), so that stdout carries the result alone.
+    `quiet` shows only warnings."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
@@ -48,7 +59,8 @@ class Progress:
         print(f"warning: {message}", file=sys.stderr)
 
     def step(self, context: Context, result: StepResult) -> None:
-        """A step is done. The loss is read only when it is about to be shown: reading it may wait for the device."""
+        """A step is done. The loss is read only when it is about to be shown: reading it may wait for the
+        device."""
         now = time.perf_counter()
         if context.step == 1 or self._who != context.contender:
             self._start(context, now)

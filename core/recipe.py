@@ -1,4 +1,5 @@
-"""Recipes: found by name or path, read strictly, changed by dotted overrides, and resolved against the active plugins.
+"""Recipes: found by name or path, read strictly, changed by dotted overrides, and resolved against the
+active plugins.
 
 Everything that is wrong with a recipe is reported at once. Nothing here imports torch.
 """
@@ -8,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, ValidationError, WithJsonSchema
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import core_schema
 
 from core.components import Options, Registry
 from core.contract import Kind
@@ -21,7 +24,8 @@ from core.errors import ComponentError, PluginError, RecipeError, nearest
 from core.loader import CORE, Installed, Plugins, chosen, installed
 
 DEFAULT_GROUP = "taoke.default_recipe"
-"""Entry-point group with which a plugin marks one of its recipes as the default: the entry's name is the recipe's, its value the plugin's module."""
+"""Entry-point group with which a plugin marks one of its recipes as the default: the entry's name is the
+recipe's, its value the plugin's module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,6 @@ class Use:
     kind: Kind
     name: str
     options: Mapping[str, Any]
-
 
     @staticmethod
     def key(kind: Kind) -> str:
@@ -54,14 +57,20 @@ class Use:
         return {self.key(self.kind): self.name, **self.options}
 
 
-def _place(kind: Kind) -> Any:
-    """The pydantic type of a place in a recipe that takes a component."""
-    return Annotated[
-        Use,
-        BeforeValidator(lambda value: Use.read(kind, value)),
-        PlainSerializer(Use.to_json),
-        WithJsonSchema({"x-kind": kind}),
-    ]
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Marks a field of a recipe that takes a component: how pydantic reads, writes and describes it."""
+
+    kind: Kind
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            partial(Use.read, self.kind),
+            serialization=core_schema.plain_serializer_function_ser_schema(Use.to_json),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"x-kind": self.kind}
 
 
 PLACES: Mapping[str, Kind] = {
@@ -80,22 +89,32 @@ PLACES: Mapping[str, Kind] = {
 class FineTune(Options):
     """The fine-tune stage: which strategy, loss and updater, and the core's loop around them."""
 
-    strategy: _place("strategy") = Field("full", validate_default=True, description="which parameters move, when, and how fast")  # type: ignore[valid-type]
-    loss: _place("loss") | None = Field(None, description="a loss in place of the task's own")  # type: ignore[valid-type]
-    updater: _place("updater") = Field("adamw", validate_default=True, description="the update step")  # type: ignore[valid-type]
+    strategy: Annotated[Use, Place("strategy")] = Field(
+        "full", validate_default=True, description="which parameters move, when, and how fast"
+    )
+    loss: Annotated[Use, Place("loss")] | None = Field(None, description="a loss in place of the task's own")
+    updater: Annotated[Use, Place("updater")] = Field(
+        "adamw", validate_default=True, description="the update step"
+    )
     lr: float = Field(gt=0, description="the learning rate at its highest")
-    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="how lr falls over a phase, to zero")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="how lr falls over a phase, to zero"
+    )
     warmup: float = Field(0.0, ge=0, lt=1, description="the part of a phase over which lr rises from zero")
     batch_size: int = Field(gt=0, description="examples a step")
     epochs: int = Field(gt=0, description="passes over the train split")
-    keep: Literal["last", "best"] = Field("last", description="the weights to keep: the last, or the epoch best on `select`")
+    keep: Literal["last", "best"] = Field(
+        "last", description="the weights to keep: the last, or the epoch best on `select`"
+    )
 
 
 class Evaluate(Options):
     """The evaluate stage."""
 
     primary: str = Field(description="the metric that decides")
-    retain: bool = Field(False, description="also measure what was forgotten, on the dataset's `retain` split")
+    retain: bool = Field(
+        False, description="also measure what was forgotten, on the dataset's `retain` split"
+    )
     scratch: bool = Field(False, description="also train the same structure from fresh weights")
     batch_size: int = Field(256, gt=0, description="examples a batch")
     resamples: int = Field(10_000, ge=100, description="bootstrap resamples behind each interval")
@@ -105,30 +124,36 @@ class Gate(Options):
     """What the verdict asks for. With a gate, a verdict other than `ship` makes the run exit with 3."""
 
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the paired intervals")
-    max_forgetting: float | None = Field(None, ge=0, description="of the base's score on `retain`, the part that may be lost")
+    max_forgetting: float | None = Field(
+        None, ge=0, description="of the base's score on `retain`, the part that may be lost"
+    )
 
 
 class Recipe(Options):
     """A recipe, complete."""
 
-    task: _place("task") = Field(description="what is to be done")  # type: ignore[valid-type]
+    task: Annotated[Use, Place("task")] = Field(description="what is to be done")
     plugins: list[str] = Field(description="the active plugins, in call order")
     seed: int = Field(0, ge=0, description="of all of the run's randomness")
-    base: _place("base") = Field(description="the existing model")  # type: ignore[valid-type]
-    data: _place("dataset") = Field(description="the new task's examples")  # type: ignore[valid-type]
-    preprocess: list[_place("transform")] = Field([], description="transforms, in order")  # type: ignore[misc]
-    modify: list[_place("edit")] = Field([], description="structural edits, in order")  # type: ignore[misc]
+    base: Annotated[Use, Place("base")] = Field(description="the existing model")
+    data: Annotated[Use, Place("dataset")] = Field(description="the new task's examples")
+    preprocess: list[Annotated[Use, Place("transform")]] = Field([], description="transforms, in order")
+    modify: list[Annotated[Use, Place("edit")]] = Field([], description="structural edits, in order")
     fine_tune: FineTune
     evaluate: Evaluate
     gate: Gate | None = None
-    allow: list[Literal["duplicates"]] = Field([], description="`duplicates`: the same example may stand in train and report")
-    answers: dict[str, str] = Field({}, description="where two plugins answer one hook: hook (without taoke_) to plugin")
+    allow: list[Literal["duplicates"]] = Field(
+        [], description="`duplicates`: the same example may stand in train and report"
+    )
+    answers: dict[str, str] = Field(
+        {}, description="where two plugins answer one hook: hook (without taoke_) to plugin"
+    )
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude_none=True)
 
 
-# --- finding -------------------------------------------------------------------------------------------------------------
+# --- finding ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +181,8 @@ def built_in() -> dict[str, Found]:
 
 
 def default_name() -> str:
-    """The recipe that a plugin's metadata mark as the default. Raises `RecipeError` where there is none, or more than one."""
+    """The recipe that a plugin's metadata mark as the default. Raises `RecipeError` where there is none, or
+    more than one."""
     plugins: dict[str, Installed] = {plugin.module: plugin for plugin in installed().values()}
     names = sorted(
         {
@@ -168,12 +194,17 @@ def default_name() -> str:
     if len(names) == 1:
         return names[0]
     if names:
-        raise RecipeError(f"more than one recipe is marked as the default: {', '.join(names)}", hint="name one of them")
-    raise RecipeError("no installed plugin marks a recipe as the default", hint="name a recipe; `recipes list` shows them")
+        raise RecipeError(
+            f"more than one recipe is marked as the default: {', '.join(names)}", hint="name one of them"
+        )
+    raise RecipeError(
+        "no installed plugin marks a recipe as the default", hint="name a recipe; `recipes list` shows them"
+    )
 
 
 def find(reference: str | Path | None) -> Found:
-    """A built-in recipe by name, a file by path, or the default where `reference` is None. Raises `RecipeError`."""
+    """A built-in recipe by name, a file by path, or the default where `reference` is None. Raises
+    `RecipeError`."""
     if reference is None:
         reference = default_name()
     recipes = built_in()
@@ -188,7 +219,7 @@ def find(reference: str | Path | None) -> Found:
     raise RecipeError(f"unknown recipe {str(reference)!r}: neither a built-in name nor a file", hint=hint)
 
 
-# --- reading -------------------------------------------------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------------------
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -199,7 +230,9 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -212,9 +245,14 @@ def read(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} cannot be read: {error}", hint="give a UTF-8 text file") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise RecipeError(f"{path}, line {line}: not valid YAML: {error.problem}", hint="mend that line") from error
+        raise RecipeError(
+            f"{path}, line {line}: not valid YAML: {error.problem}", hint="mend that line"
+        ) from error
     if not isinstance(content, dict):
-        raise RecipeError(f"{path}: expected a mapping with task, plugins, base, ...; got {type(content).__name__}", hint="see `recipes show`")
+        raise RecipeError(
+            f"{path}: expected a mapping with task, plugins, base, ...; got {type(content).__name__}",
+            hint="see `recipes show`",
+        )
     return content
 
 
@@ -228,13 +266,15 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         try:
             parsed[dotted] = yaml.load(text, _StrictLoader)  # noqa: S506 (it derives from SafeLoader)
         except yaml.YAMLError:
-            raise RecipeError(f"override {argument!r}: the value is not valid YAML", hint="quote it") from None
+            raise RecipeError(
+                f"override {argument!r}: the value is not valid YAML", hint="quote it"
+            ) from None
     return parsed
 
 
 def override(content: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` with each dotted key set, in order; a mapping changes the keys it holds and leaves the others; list items go by
-    number. Raises `RecipeError`."""
+    """`content` with each dotted key set, in order; a mapping changes the keys it holds and leaves the
+    others; list items go by number. Raises `RecipeError`."""
     changed = deepcopy(content)
     for dotted, value in _flat(overrides):
         _assign(changed, dotted, value)
@@ -252,10 +292,9 @@ def _flat(overrides: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def _assign(content: dict[str, Any], dotted: str, value: Any) -> None:
     *path, last = dotted.split(".")
     place: Any = content
-    for depth, key in enumerate(path):
+    for depth, name in enumerate(path):
         here = ".".join(path[: depth + 1])
-        if isinstance(place, list):
-            key = _index(place, key, dotted)  # type: ignore[assignment]
+        key: Any = _index(place, name, dotted) if isinstance(place, list) else name
         inner = place[key] if isinstance(place, list) else place.get(key)
         kind = PLACES.get(here) or PLACES.get(here.rpartition(".")[0] + ".*")
         if inner is None and here in ("fine_tune.strategy", "fine_tune.updater"):
@@ -276,12 +315,13 @@ def _index(place: list[Any], key: str, dotted: str) -> int:
     raise RecipeError(f"override {dotted}: {key!r} is no item of a list of {len(place)}", hint="count from 0")
 
 
-# --- resolving -----------------------------------------------------------------------------------------------------------
+# --- resolving -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A recipe whose every component is found and whose every option has its value, with the plugins that answer it."""
+    """A recipe whose every component is found and whose every option has its value, with the plugins that
+    answer it."""
 
     name: str
     recipe: Recipe
@@ -300,11 +340,13 @@ def resolve(
     plugin_files: Sequence[Path] = (),
     strict: bool = False,
 ) -> Resolved:
-    """Find, read, override, load and check. `plugins` are the changes of `-p`. Raises `RecipeError` with everything that is
-    wrong, or `PluginError`."""
+    """Find, read, override, load and check. `plugins` are the changes of `-p`. Raises `RecipeError` with
+    everything that is wrong, or `PluginError`."""
     found = find(reference)
     content = override(read(found.path), overrides or {})
-    return resolve_content(content, found.name, str(found.path), plugins=plugins, plugin_files=plugin_files, strict=strict)
+    return resolve_content(
+        content, found.name, str(found.path), plugins=plugins, plugin_files=plugin_files, strict=strict
+    )
 
 
 def resolve_content(
@@ -354,14 +396,20 @@ def _recipe_error(where: str, problems: Sequence[str]) -> RecipeError:
 
 
 def _uses(content: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, Use]]:
-    """The well-formed uses in a recipe's content: place, container, key and use. Malformed ones are the schema's to report."""
+    """The well-formed uses in a recipe's content: place, container, key and use. Malformed ones are the
+    schema's to report."""
     for pattern, kind in PLACES.items():
         *path, last = pattern.split(".")
         container: Any = content.get(path[0]) if path else content
+        entries: list[tuple[Any, Any]]
         if last == "*":
             entries = list(enumerate(container)) if isinstance(container, list) else []
         else:
-            entries = [(last, container[last])] if isinstance(container, dict) and container.get(last) is not None else []
+            entries = (
+                [(last, container[last])]
+                if isinstance(container, dict) and container.get(last) is not None
+                else []
+            )
         for key, value in entries:
             try:
                 use = Use.read(kind, value)
@@ -371,7 +419,8 @@ def _uses(content: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, Use]]:
 
 
 def explain(error: ValidationError, model: type[BaseModel] | None, place: str = "") -> list[str]:
-    """pydantic's errors as sentences: where, what was expected, what came, and for an unknown key the nearest one."""
+    """pydantic's errors as sentences: where, what was expected, what came, and for an unknown key the
+    nearest one."""
     sentences = []
     for item in error.errors():
         path = [str(part) for part in item["loc"]]
@@ -379,12 +428,17 @@ def explain(error: ValidationError, model: type[BaseModel] | None, place: str = 
         if item["type"] == "extra_forbidden":
             section = ".".join(filter(None, [place, *path[:-1]])) or "the recipe"
             hint = nearest(path[-1], _keys_at(model, path[:-1]))
-            sentences.append(f"{where}: unknown key {path[-1]!r} in {section}" + (f"; {hint}" if hint else ""))
+            sentences.append(
+                f"{where}: unknown key {path[-1]!r} in {section}" + (f"; {hint}" if hint else "")
+            )
         elif item["type"] == "missing":
             sentences.append(f"{where}: missing; it is required")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            sentences.append(f"{where}: {message[0].lower()}{message[1:]}" + (f", got {item['input']!r}" if "got" not in message else ""))
+            sentences.append(
+                f"{where}: {message[0].lower()}{message[1:]}"
+                + (f", got {item['input']!r}" if "got" not in message else "")
+            )
     return sentences
 
 
@@ -395,20 +449,29 @@ def _keys_at(model: type[BaseModel] | None, path: Sequence[str]) -> set[str]:
         if field is None:
             return set()
         current = next(
-            (t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type) and issubclass(t, BaseModel)),
+            (
+                t
+                for t in (field.annotation, *get_args(field.annotation))
+                if isinstance(t, type) and issubclass(t, BaseModel)
+            ),
             None,
         )
     return set(getattr(current, "model_fields", {}))
 
 
 def schema(components: Registry) -> dict[str, Any]:
-    """The JSON Schema of a recipe with the given components: the core's own keys, and the keys each component takes."""
+    """The JSON Schema of a recipe with the given components: the core's own keys, and the keys each
+    component takes."""
     document = Recipe.model_json_schema()
     options: dict[str, Any] = {}
     by_kind: dict[str, list[str]] = {}
     for component, _ in components:
         model = components.options_of(component)
-        own = model.model_json_schema() if model else {"type": "object", "properties": {}, "additionalProperties": False}
+        own = (
+            model.model_json_schema()
+            if model
+            else {"type": "object", "properties": {}, "additionalProperties": False}
+        )
         document.setdefault("$defs", {}).update(own.pop("$defs", {}))
         options[f"{component.kind}:{component.name}"] = {**own, "description": component.summary}
         by_kind.setdefault(component.kind, []).append(component.name)
@@ -417,7 +480,8 @@ def schema(components: Registry) -> dict[str, Any]:
 
 
 def _fill_places(node: Any, by_kind: Mapping[str, list[str]], definitions: Mapping[str, Any]) -> None:
-    """Replace each place's marker by what it takes: a component's name, or a mapping with that component's options."""
+    """Replace each place's marker by what it takes: a component's name, or a mapping with that component's
+    options."""
     if isinstance(node, list):
         for item in node:
             _fill_places(item, by_kind, definitions)
@@ -426,7 +490,10 @@ def _fill_places(node: Any, by_kind: Mapping[str, list[str]], definitions: Mappi
         if kind is not None:
             names = by_kind.get(kind, [])
             shapes = [_option_schema(kind, name, definitions[f"{kind}:{name}"]) for name in names]
-            node["anyOf"] = [{"enum": sorted({n for name in names for n in (name, name.rpartition(".")[2])})}, *shapes]
+            node["anyOf"] = [
+                {"enum": sorted({n for name in names for n in (name, name.rpartition(".")[2])})},
+                *shapes,
+            ]
         for value in list(node.values()):
             _fill_places(value, by_kind, definitions)
 
@@ -435,7 +502,10 @@ def _option_schema(kind: Kind, name: str, options: Mapping[str, Any]) -> dict[st
     key = Use.key(kind)
     return {
         **options,
-        "properties": {key: {"enum": sorted({name, name.rpartition(".")[2]})}, **options.get("properties", {})},
+        "properties": {
+            key: {"enum": sorted({name, name.rpartition(".")[2]})},
+            **options.get("properties", {}),
+        },
         "required": [key, *options.get("required", [])],
     }
 
@@ -443,4 +513,3 @@ def _option_schema(kind: Kind, name: str, options: Mapping[str, Any]) -> dict[st
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML, keys in the order of the schema."""
     return yaml.safe_dump(recipe.to_json(), sort_keys=False, allow_unicode=True, width=100)
-

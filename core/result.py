@@ -12,8 +12,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from core.evidence.weigh import Evidence
 from core.recipe import Resolved
-from core.stages.evaluate import Evidence
 
 
 def document(
@@ -21,7 +21,6 @@ def document(
 ) -> dict[str, Any]:
     """A finished run as JSON."""
     primary = evidence.primary.name
-    trivial = evidence.best_trivial
     return {
         "recipe": resolved.name,
         "run": str(folder),
@@ -36,7 +35,8 @@ def document(
             name: {metric: asdict(value) for metric, value in by_metric.items()}
             for name, by_metric in evidence.differences.items()
         },
-        "best_trivial": trivial and {"name": trivial, "gain": asdict(evidence.gain) if evidence.gain else None},
+        "best_trivial": evidence.best_trivial,
+        "gains": {rival: asdict(gain) for rival, gain in evidence.gains.items()},
         "retain": dict(evidence.retained) or None,
         "forgetting": asdict(evidence.forgetting) if evidence.forgetting else None,
         "confidence": evidence.confidence,
@@ -103,11 +103,15 @@ def rendered(run: Mapping[str, Any]) -> Group:
     primary = run["primary"]
     metrics = list(next(iter(run["contenders"].values())))
     better = "higher" if run["higher_is_better"] else "lower"
-    table = Table(title=f"{run['recipe']}: report split, {primary} decides ({better} is better)", title_justify="left")
+    table = Table(
+        title=f"{run['recipe']}: report split, {primary} decides ({better} is better)", title_justify="left"
+    )
     table.add_column("contender", no_wrap=True)
     for metric in metrics:
         table.add_column(metric, justify="right", no_wrap=True)
-    table.add_column(f"{primary} minus base, {run['confidence']:.0%} paired interval", justify="right", no_wrap=True)
+    table.add_column(
+        f"{primary} minus base, {run['confidence']:.0%} paired interval", justify="right", no_wrap=True
+    )
     for name, scores in run["contenders"].items():
         shown = "" if name == "base" else _interval(run["differences"][name][primary])
         style = "bold" if name == "adapted" else None
@@ -116,9 +120,10 @@ def rendered(run: Mapping[str, Any]) -> Group:
     if run["retain"]:
         kept = run["retain"]
         lost = run["forgetting"]
+        forgotten = f"; forgotten {lost['value']:.1%} [{lost['low']:.1%}, {lost['high']:.1%}]" if lost else ""
         lines.append(
-            f"retain    {primary} on the base's own task: base {kept['base'][primary]:.4f}, adapted {kept['adapted'][primary]:.4f};"
-            f" forgotten {lost['value']:.1%} [{lost['low']:.1%}, {lost['high']:.1%}]"
+            f"retain    {primary} on the base's own task: base {kept['base'][primary]:.4f},"
+            f" adapted {kept['adapted'][primary]:.4f}{forgotten}"
         )
     lines.append(f"verdict   {run['verdict']}: adapted is " + "; ".join(run["reasons"]))
     lines.append("seconds   " + ", ".join(f"{name} {value:.1f}" for name, value in run["seconds"].items()))

@@ -15,8 +15,8 @@ from core.errors import DataError
 
 
 def content_digest(value: Any) -> str:
-    """A hash of nested dicts, lists, tuples, strings, bytes, numbers, None, numpy arrays and tensors; dict order does not
-    matter, dtype and shape do. Raises `DataError` for anything else."""
+    """A hash of nested dicts, lists, tuples, strings, bytes, numbers, None, numpy arrays and tensors; dict
+    order does not matter, dtype and shape do. Raises `DataError` for anything else."""
     digest = hashlib.blake2b(digest_size=8)
     _feed(digest, value)
     return digest.hexdigest()
@@ -82,8 +82,10 @@ def refuse_leaks(shared: Mapping[tuple[str, str], int], *, allowed: bool) -> Non
 
 
 def halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """(the half that may choose, the half that is looked at once), by content hash, so that adding rows moves none."""
-    choosing, reporting = [], []
+    """(the half that may choose, the half that is looked at once), by content hash, so that adding rows
+    moves none."""
+    choosing: list[Row] = []
+    reporting: list[Row] = []
     for row in rows:
         (choosing if int(row.id[:2], 16) % 2 else reporting).append(row)
     return choosing, reporting

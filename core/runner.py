@@ -31,6 +31,8 @@ from core.stages.seal import seal
 
 T = TypeVar("T")
 
+BEFORE_TRAINING = ("", "choose", "preprocess", "modify")
+
 
 def run(
     recipe: str | Path | None = None,
@@ -63,9 +65,15 @@ def run(
         TaokeError: the run failed; its folder keeps the record.
         Exception: whatever a plugin raised, with a note that says which plugin, hook and step.
     """
-    resolved = resolve(recipe, overrides, plugins=plugins, plugin_files=[Path(p) for p in plugin_files], strict=strict)
+    resolved = resolve(
+        recipe, overrides, plugins=plugins, plugin_files=[Path(p) for p in plugin_files], strict=strict
+    )
     context = Context(resolved.recipe, resolved.plugins, pick_device(device), Progress(quiet=quiet))
-    with _folder(Path(out), resolved.name) as folder, _record(context, resolved, folder), _deterministic():
+    with (
+        _folder(Path(out), resolved.name, context) as folder,
+        _record(context, resolved, folder),
+        _deterministic(),
+    ):
         return _stages(context, resolved, folder)
 
 
@@ -75,7 +83,9 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}", "try --device cpu") from error
+        raise UsageError(
+            f"device {name!r} cannot be used: {str(error).splitlines()[0]}", "try --device cpu"
+        ) from error
     return device
 
 
@@ -94,51 +104,70 @@ def _stages(context: Context, resolved: Resolved, folder: Path) -> Run:
 
     if recipe.fine_tune.loss is not None:
         context.loss = resolved.make(recipe.fine_tune.loss)
-    base = stage("choose", f"the base {recipe.base.options.get('name', recipe.base.name)}", lambda: choose(context, resolved))
-    prepared = stage("preprocess", f"the data {recipe.data.name}", lambda: preprocess(context, resolved, base))
+    base = stage(
+        "choose",
+        f"the base {recipe.base.options.get('name', recipe.base.name)}",
+        lambda: choose(context, resolved),
+    )
+    prepared = stage(
+        "preprocess", f"the data {recipe.data.name}", lambda: preprocess(context, resolved, base)
+    )
     sizes = ", ".join(f"{len(split.rows)} {name}" for name, split in prepared.splits.items())
     context.progress.note(sizes)
     modified = stage("modify", "G1 = G0 + edits", lambda: modify(context, prepared))
     for edit in modified.edits:
         context.progress.note(edit.description)
     tuned = stage(
-        "fine_tune", f"{recipe.fine_tune.epochs} epochs on {context.device}", lambda: fine_tune(context, modified)
+        "fine_tune",
+        f"{recipe.fine_tune.epochs} epochs on {context.device}",
+        lambda: fine_tune(context, modified),
     )
     evidence = stage("evaluate", "every contender on the same examples", lambda: evaluate(context, tuned))
-    shell = stage("seal", "the shell, and its parity in a fresh process", lambda: seal(context, resolved.name, tuned, evidence, folder))
+    shell = stage(
+        "seal",
+        "the shell, and its parity in a fresh process",
+        lambda: seal(context, resolved.name, tuned, evidence, folder),
+    )
     content = document(resolved, evidence, folder, shell, seconds)
     (folder / "evidence.json").write_text(
-        json.dumps({**evidence.to_json(), "seconds": seconds}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        json.dumps({**evidence.to_json(), "seconds": seconds}, indent=1, ensure_ascii=False) + "\n",
+        encoding="utf-8",
     )
     return Run(content)
 
 
 @contextmanager
-def _folder(out: Path, name: str) -> Iterator[Path]:
-    """The run's folder; it and what it took to make it are removed again where the request turns out to be wrong."""
+def _folder(out: Path, name: str, context: Context) -> Iterator[Path]:
+    """The run's folder. Where the request turns out to be wrong before anything was trained, it is removed
+    again, with the parents it took to make it."""
     folder = out / name / f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise OutputError(
-            f"the run's folder {folder} cannot be made: {error.strerror}", "choose a folder that you may write to with --out"
+            f"the run's folder {folder} cannot be made: {error.strerror}",
+            "choose a folder that you may write to with --out",
         ) from error
     try:
         yield folder
     except UsageError:
-        for parent in made:
-            shutil.rmtree(parent, ignore_errors=True)
+        if context.stage in BEFORE_TRAINING:
+            for parent in made:
+                shutil.rmtree(parent, ignore_errors=True)
         raise
 
 
 @contextmanager
 def _record(context: Context, resolved: Resolved, folder: Path) -> Iterator[None]:
-    """The run's record: opened, told how the run ended, and closed with every plugin's teardown, whatever happens."""
+    """The run's record: opened, told how the run ended, and closed with every plugin's teardown, whatever
+    happens."""
     context.folder = folder
     (folder / "recipe.yaml").write_text(dump(resolved.recipe), encoding="utf-8")
     context.events.open(folder / "events.jsonl")
-    context.events.emit("start", recipe=resolved.name, plugins=context.plugins.record(), device=str(context.device))
+    context.events.emit(
+        "start", recipe=resolved.name, plugins=context.plugins.record(), device=str(context.device)
+    )
 
     def end(status: str, **fields: Any) -> None:
         context.events.emit("end", status=status, stage=context.stage, step=context.step, **fields)
@@ -149,7 +178,9 @@ def _record(context: Context, resolved: Resolved, folder: Path) -> Iterator[None
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             end("interrupted")
-            error.add_note(f"interrupted in stage {context.stage}, step {context.step}; the record is in {folder}")
+            error.add_note(
+                f"interrupted in stage {context.stage}, step {context.step}; the record is in {folder}"
+            )
         else:
             context.plugins.attribute(error, context=context)
             end("failed", error=describe(error))
@@ -163,12 +194,13 @@ def _record(context: Context, resolved: Resolved, folder: Path) -> Iterator[None
 @contextmanager
 def _deterministic() -> Iterator[None]:
     """Same seed, same bits: deterministic kernels inside, and torch's global state as it was again after."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     with torch.random.fork_rng():
         torch.use_deterministic_algorithms(True)
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-
-

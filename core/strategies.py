@@ -26,8 +26,8 @@ class Head:
 
 
 class HeadThenFull:
-    """LP-FT (https://arxiv.org/abs/2202.10054): the head alone first, so that a poor head does not distort the features, then
-    every parameter."""
+    """LP-FT (https://arxiv.org/abs/2202.10054): the head alone first, so that a poor head does not distort
+    the features, then every parameter."""
 
     def __init__(self, options: options.HeadThenFull) -> None:
         self._head_epochs = options.head_epochs
@@ -37,7 +37,8 @@ class HeadThenFull:
 
 
 def head_parameters(model: nn.Module) -> tuple[str, ...]:
-    """The names of the head's parameters. Raises `EditError` where the model's structure does not say which they are."""
+    """The names of the head's parameters. Raises `EditError` where the model's structure does not say which
+    they are."""
     structure = getattr(model, "structure", Structure())
     names = tuple(
         name

@@ -18,7 +18,8 @@ from core.inference import metric_named, to_device
 
 
 def train(context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]) -> nn.Module:
-    """Move `model` from θ0' to θ1 on `splits["train"]`; `splits["select"]` chooses the epoch where the recipe keeps the best.
+    """Move `model` from θ0' to θ1 on `splits["train"]`; `splits["select"]` chooses the epoch where the
+    recipe keeps the best.
 
     Raises `TrainingError` where the loss of an epoch is not finite, or a phase is left without epochs.
     """
@@ -33,7 +34,9 @@ def train(context: Context, task: Task, model: nn.Module, splits: Mapping[str, S
     epoch = 0
     for phase, epochs in zip(phases, lengths, strict=True):
         select(model, phase)
-        updater = context.plugins.hook.taoke_build_updater(context=context, groups=_groups(context, phase, parameters, start))
+        updater = context.plugins.hook.taoke_build_updater(
+            context=context, groups=_groups(context, phase, parameters, start)
+        )
         rates = [group["lr"] for group in updater.param_groups]
         first, last = context.step, context.step + epochs * per_epoch
         for _ in range(epochs):
@@ -69,7 +72,9 @@ def train(context: Context, task: Task, model: nn.Module, splits: Mapping[str, S
     return model.requires_grad_(False).eval()
 
 
-def step(context: Context, task: Task, model: nn.Module, updater: torch.optim.Optimizer, batch: Any) -> StepResult:
+def step(
+    context: Context, task: Task, model: nn.Module, updater: torch.optim.Optimizer, batch: Any
+) -> StepResult:
     """Forward, loss, backward, update: the core's answer to `taoke_step`."""
     total, weight = (context.loss or task.loss)(task.forward(model, batch), batch)
     loss = total / weight
@@ -80,8 +85,9 @@ def step(context: Context, task: Task, model: nn.Module, updater: torch.optim.Op
 
 
 def schedule(name: str, warmup: float, step: int, steps: int) -> float:
-    """What lr is multiplied with at `step` of a phase of `steps`: a linear rise over the part `warmup`, then constant, or a fall to zero
-    that is linear, or half a cosine (https://arxiv.org/abs/1608.03983, without restarts)."""
+    """What lr is multiplied with at `step` of a phase of `steps`: a linear rise over the part `warmup`, then
+    constant, or a fall to zero that is linear, or half a cosine (https://arxiv.org/abs/1608.03983,
+    without restarts)."""
     rise = warmup * steps
     if step < rise:
         return (step + 1) / (rise + 1)
@@ -94,7 +100,9 @@ def phase_epochs(phases: Sequence[Phase], epochs: int) -> list[int]:
     fixed = sum(phase.epochs or 0 for phase in phases)
     open_phases = sum(phase.epochs is None for phase in phases)
     if open_phases > 1:
-        raise TrainingError("more than one phase of the strategy takes all epochs that are left", "give all but one a length")
+        raise TrainingError(
+            "more than one phase of the strategy takes all epochs that are left", "give all but one a length"
+        )
     lengths = [epochs - fixed if phase.epochs is None else phase.epochs for phase in phases]
     if any(length < 1 for length in lengths):
         raise TrainingError(
@@ -105,14 +113,21 @@ def phase_epochs(phases: Sequence[Phase], epochs: int) -> list[int]:
 
 
 def select(model: nn.Module, phase: Phase) -> None:
-    """Let exactly the phase's parameters move, and put modules of which none is selected into eval mode: their buffers (running statistics) stay
-    as they are. Raises `TrainingError` for a parameter the model does not have, or one in two groups."""
+    """Let exactly the phase's parameters move, and put modules of which none is selected into eval mode:
+    their buffers (running statistics) stay as they are. Raises `TrainingError` for a parameter the model
+    does not have, or one in two groups."""
     names = [name for group in phase.groups for name in group.parameters]
     known = dict(model.named_parameters())
     wrong = sorted({n for n in names if n not in known} | {n for n in names if names.count(n) > 1})
     if wrong or not names:
-        what = f"parameters that the model does not have, or twice: {', '.join(wrong)}" if wrong else "no parameter"
-        raise TrainingError(f"a phase selects {what}", "this is a mistake in the strategy or plugin that selects them")
+        what = (
+            f"parameters that the model does not have, or twice: {', '.join(wrong)}"
+            if wrong
+            else "no parameter"
+        )
+        raise TrainingError(
+            f"a phase selects {what}", "this is a mistake in the strategy or plugin that selects them"
+        )
     chosen = set(names)
     for name, parameter in known.items():
         parameter.requires_grad_(name in chosen)
@@ -175,7 +190,9 @@ class _Best:
         for module, mode in modes:
             module.training = mode
         value = score(self._metric, predictions)
-        context.events.emit("select", contender=context.contender, epoch=epoch, metric=self._metric.name, value=value)
+        context.events.emit(
+            "select", contender=context.contender, epoch=epoch, metric=self._metric.name, value=value
+        )
         signed = value if self._metric.higher_is_better else -value
         if signed > self._score:
             self._score = signed

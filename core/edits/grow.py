@@ -1,4 +1,5 @@
-"""Growing a named axis: more classes, more items, more tokens, with everything the model computed before kept to the bit."""
+"""Growing a named axis: more classes, more items, more tokens, with everything the model computed before
+kept to the bit."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from core.options import Grow as GrowOptions
 
 
 class Grow:
-    """More entries along `axis`, behind the old ones. The old entries keep their values, so the old outputs keep theirs."""
+    """More entries along `axis`, behind the old ones. The old entries keep their values, so the old outputs
+    keep theirs."""
 
     preserves = True
 
@@ -23,17 +25,20 @@ class Grow:
         places = structure.axes.get(self._axis)
         if not places:
             known = ", ".join(sorted(structure.axes)) or "none"
-            raise EditError(f"grow: {type(model).__name__} has no axis {self._axis!r}", f"axes it has: {known}")
+            raise EditError(
+                f"grow: {type(model).__name__} has no axis {self._axis!r}", f"axes it has: {known}"
+            )
         for name, dimension in places:
             size = model.get_parameter(name).shape[dimension]
             if self._to < size:
                 raise EditError(
-                    f"grow: axis {self._axis!r} has {size} entries ({name}, dimension {dimension}), more than {self._to}",
+                    f"grow: axis {self._axis!r} has {size} entries already ({name}), and is to have {self._to}",
                     f"give `to` as {size} or more; shrinking loses what the base learned",
                 )
 
     def apply(self, model: nn.Module) -> nn.Module:
-        for name, dimension in model.structure.axes[self._axis]:  # type: ignore[union-attr]
+        structure: Structure = model.structure  # type: ignore[assignment]
+        for name, dimension in structure.axes[self._axis]:
             owner_name, _, attribute = name.rpartition(".")
             owner = model.get_submodule(owner_name)
             old = model.get_parameter(name)
@@ -47,7 +52,11 @@ class Grow:
 
     def _grown(self, old: Tensor, dimension: int) -> Tensor:
         more = self._to - old.shape[dimension]
-        fresh = old.mean(dimension, keepdim=True) if self._init == "mean" else torch.zeros_like(old.narrow(dimension, 0, 1))
+        fresh = (
+            old.mean(dimension, keepdim=True)
+            if self._init == "mean"
+            else torch.zeros_like(old.narrow(dimension, 0, 1))
+        )
         shape = list(old.shape)
         shape[dimension] = more
         return torch.cat([old, fresh.expand(shape)], dimension)

@@ -1,7 +1,7 @@
 """Paired bootstrap intervals: every contender is scored on the same resamples of the same rows.
 
-The percentile interval of Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; where rows come in groups, whole
-groups are drawn (chapter 8).
+The percentile interval of Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13;
+where rows come in groups, whole groups are drawn (chapter 8).
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Resamples:
         self._count, self._seed = count, seed
 
     def scores(self, parts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(contenders, resamples) of scores from (contenders, rows, 2) of numerators and denominators. A resample whose
-        denominator is zero scores nan."""
+        """(contenders, resamples) of scores from (contenders, rows, 2) of numerators and denominators. A
+        resample whose denominator is zero scores nan."""
         sums = np.zeros((len(parts), self._groups, 2))
         for i, one in enumerate(parts):
             np.add.at(sums[i], self._group, one)
@@ -54,7 +54,9 @@ class Resamples:
             size = min(block, self._count - start)
             picks = rng.integers(self._groups, size=(size, self._groups))
             offsets = np.arange(size)[:, None] * self._groups
-            counts = np.bincount((picks + offsets).ravel(), minlength=size * self._groups).reshape(size, self._groups)
+            counts = np.bincount((picks + offsets).ravel(), minlength=size * self._groups).reshape(
+                size, self._groups
+            )
             drawn.append(counts.astype(np.float64) @ flat)
         totals = np.concatenate(drawn).reshape(self._count, len(parts), 2)
         with np.errstate(invalid="ignore", divide="ignore"):

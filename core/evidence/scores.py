@@ -1,4 +1,5 @@
-"""Scoring prediction rows: a corpus' score is the sum of its rows' numerators over the sum of their denominators."""
+"""Scoring prediction rows: a corpus' score is the sum of its rows' numerators over the sum of their
+denominators."""
 
 from __future__ import annotations
 
@@ -20,5 +21,8 @@ def score(metric: Metric, predictions: Sequence[Mapping[str, JSON]]) -> float:
     """The corpus' score. Raises `DataError` where the denominators add up to zero."""
     numerator, denominator = parts(metric, predictions).sum(axis=0)
     if denominator == 0:
-        raise DataError(f"{metric.name}: {len(predictions)} prediction rows weigh nothing", "check the split and the metric")
+        raise DataError(
+            f"{metric.name}: {len(predictions)} prediction rows weigh nothing",
+            "check the split and the metric",
+        )
     return float(numerator / denominator)

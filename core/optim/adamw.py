@@ -1,13 +1,15 @@
-"""AdamW with what adapting a model needs besides: gradient clipping, a pull towards the start, a running average.
+"""AdamW with what adapting a model needs besides: gradient clipping, a pull towards the start, a running
+average.
 
     g' = g · clip                      clip = min(1, max_norm / (‖g‖ + 1e-6))
     m ← lerp(m, g', 1−β1)              v ← β2·v + (1−β2)·g'²
     p ← p·(1 − lr·wd) − lr·λ·(p_old − θ0') − (lr / bc1) · m / (√v / √bc2 + eps)
     ema ← ema + (1−d)·(p_new − ema)
 
-with bc_i = 1 − βi^t; all three terms of p use the old p. Sources: AdamW, https://arxiv.org/abs/1711.05101; L2-SP, the pull
-λ towards the start θ0', https://arxiv.org/abs/1802.01483, here decoupled from the adaptive rate as AdamW decouples its decay.
-A step in which any gradient is not finite changes nothing.
+with bc_i = 1 − βi^t; all three terms of p use the old p. Sources: AdamW,
+https://arxiv.org/abs/1711.05101; L2-SP, the pull λ towards the start θ0',
+https://arxiv.org/abs/1802.01483, here decoupled from the adaptive rate as AdamW decouples its decay. A
+step in which any gradient is not finite changes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class AdamW(Optimizer):
     """A drop-in `torch.optim.AdamW`.
 
     Args:
-        params: parameters, or groups of them; a group may override every option below, `max_grad_norm` excepted, and may
+        params: parameters, or groups of them; a group may override every option below, `max_grad_norm`
+        excepted, and may
             name `anchor_to`.
         anchor: λ of the pull towards `anchor_to`, in units of `weight_decay`.
         anchor_to: one tensor a parameter, θ0'; the values at construction where it is not given.
@@ -76,7 +79,9 @@ class AdamW(Optimizer):
         for group in self.param_groups:
             start = group.pop("anchor_to", None)
             if start is not None and [s.shape for s in start] != [p.shape for p in group["params"]]:
-                raise ValueError("AdamW: anchor_to must hold one tensor of the same shape for each parameter of its group")
+                raise ValueError(
+                    "AdamW: anchor_to must hold one tensor of the same shape for each parameter of its group"
+                )
             for i, parameter in enumerate(group["params"]):
                 state = self.state[parameter]
                 state["step"] = 0
@@ -105,7 +110,12 @@ class AdamW(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    _update(parameter, parameter.grad if clip == 1.0 else parameter.grad * clip, self.state[parameter], group)
+                    _update(
+                        parameter,
+                        parameter.grad if clip == 1.0 else parameter.grad * clip,
+                        self.state[parameter],
+                        group,
+                    )
         return loss
 
     def _clip_factor(self) -> float | None:
@@ -120,9 +130,14 @@ class AdamW(Optimizer):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The parameters hold their running averages inside, and their own values again after. Without `ema_decay`, nothing
-        changes."""
-        pairs = [(p, self.state[p]["ema"]) for g in self.param_groups for p in g["params"] if "ema" in self.state[p]]
+        """The parameters hold their running averages inside, and their own values again after. Without
+        `ema_decay`, nothing changes."""
+        pairs = [
+            (p, self.state[p]["ema"])
+            for g in self.param_groups
+            for p in g["params"]
+            if "ema" in self.state[p]
+        ]
         own = [parameter.detach().clone() for parameter, _ in pairs]
         with torch.no_grad():
             for parameter, average in pairs:

@@ -30,8 +30,8 @@ def card(provenance: Mapping[str, Any], edits: Sequence[Applied]) -> str:
     lines = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {provenance['name']}",
-        f"An adapted model: the base `{provenance['base']['origin']}` (`{provenance['base']['digest']}`) with a delta. This folder holds no"
-        " copy of the base.",
+        f"An adapted model: a delta on the base `{provenance['base']['origin']}` (`{provenance['base']['digest']}`)."
+        " This folder holds no copy of the base.",
         f"## Verdict: {evidence['verdict']}\n\n" + "\n".join(reasons),
         f"## Scores on `report` ({primary}, {direction} is better)\n\n"
         f"| contender | {primary} | difference to the base, {evidence['confidence']:.0%} interval |\n|---|---|---|\n"

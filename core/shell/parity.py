@@ -1,9 +1,10 @@
-"""Parity or no artifact: a sealed shell, loaded in a fresh process, must predict exactly what the run predicted.
+"""Parity or no artifact: a sealed shell, loaded in a fresh process, must predict exactly what the run
+predicted.
 
     python -m core.shell.parity REQUEST
 
-`REQUEST` is a JSON file: the shell's folder, plugin changes and files, the device, and the expected prediction rows of `report`. Exit code
-0 if all are equal.
+`REQUEST` is a JSON file: the shell's folder, plugin changes and files, the device, and the expected
+prediction rows of `report`. Exit code 0 if all are equal.
 """
 
 from __future__ import annotations
@@ -41,11 +42,15 @@ def check(shell: Path, context: Context, expected: Sequence[Mapping[str, JSON]])
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         environment.pop("TAOKE_PLUGINS", None)
         done = subprocess.run(
-            [sys.executable, "-m", "core.shell.parity", str(path)], capture_output=True, text=True, env=environment, check=False
+            [sys.executable, "-m", "core.shell.parity", str(path)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
         )
     if done.returncode != 0:
         raise ParityError(
-            f"the shell, reloaded in a fresh process, is not the model of this run:\n{(done.stderr or done.stdout).strip()}",
+            f"the shell, reloaded in a fresh process, is not this run's model:\n{(done.stderr or done.stdout).strip()}",
             "no shell was kept; the model or a plugin keeps state outside its parameters and buffers",
         )
     return count
@@ -68,7 +73,11 @@ def main(path: str) -> int:
     torch.use_deterministic_algorithms(True)
     expected = request["expected"]
     try:
-        adapted = load(request["shell"], device=request["device"], plugin_files=[Path(p) for p in request["plugin_files"]])
+        adapted = load(
+            request["shell"],
+            device=request["device"],
+            plugin_files=[Path(p) for p in request["plugin_files"]],
+        )
         found = json.loads(json.dumps(adapted.predict_rows(adapted.rows(REPORT)[: len(expected)])))
     except TaokeError as error:
         print(error, file=sys.stderr)

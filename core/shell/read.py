@@ -39,7 +39,8 @@ class Adapted:
     device: torch.device
 
     def predict(self, inputs: str | Sequence[str]) -> list[dict[str, JSON]]:
-        """Predictions for what a user types or points at; what that may be is the task's to say (see its plugin's README).
+        """Predictions for what a user types or points at; what that may be is the task's to say (see its
+        plugin's README).
 
         Raises `DataError` where an input is not of that kind.
         """
@@ -47,7 +48,8 @@ class Adapted:
         return self.predict_rows(self.pipeline.apply(rows))
 
     def evaluate(self, split: str = REPORT) -> dict[str, float]:
-        """Metric to score on a split of the recipe's dataset. Raises `ShellError` where the data are not those of the run."""
+        """Metric to score on a split of the recipe's dataset. Raises `ShellError` where the data are not
+        those of the run."""
         rows = self.rows(split)
         predictions = self.predict_rows(rows)
         return {metric.name: score(metric, predictions) for metric in self.task.metrics()}
@@ -56,7 +58,10 @@ class Adapted:
         """The rows of a split of the recipe's dataset, after the transforms. Raises `ShellError`."""
         dataset: Dataset = self.resolved.make(self.resolved.recipe.data)
         rows = self.pipeline.apply(identify(dataset.rows()[split]))
-        found, recorded = data_digest(encode(self.task, split, rows, self.state)), self.provenance["data"][split]["digest"]
+        found, recorded = (
+            data_digest(encode(self.task, split, rows, self.state)),
+            self.provenance["data"][split]["digest"],
+        )
         if found != recorded:
             raise ShellError(
                 f"{self.shell}: the split {split!r} has the digest {found} here, and had {recorded} in the run",
@@ -78,17 +83,26 @@ def load(
     plugins: Sequence[str] = (),
     plugin_files: Sequence[Path] = (),
 ) -> Adapted:
-    """Load an adapted model. Raises `ShellError` where the shell is missing, incomplete, damaged or of another format, `BaseError`
-    where its base is not to be had or not the same, `PluginError` where a plugin it needs is missing."""
+    """Load an adapted model. Raises `ShellError` where the shell is missing, incomplete, damaged or of
+    another format, `BaseError` where its base is not to be had or not the same, `PluginError` where a
+    plugin it needs is missing."""
     folder = shell_folder(Path(shell))
     described = _read_json(folder / "delta.json")
     if described.get("format") != FORMAT:
-        raise ShellError(f"{folder} has the shell format {described.get('format')!r}; this taoke reads {FORMAT}", "use a matching taoke")
+        raise ShellError(
+            f"{folder} has the shell format {described.get('format')!r}; this taoke reads {FORMAT}",
+            "use a matching taoke",
+        )
     provenance = _read_json(folder / "provenance.json")
     states = _read_json(folder / "preprocess.json")
     where = f"{folder}/provenance.json"
     resolved = resolve_content(
-        provenance["recipe"], provenance["name"], where, plugins=plugins, plugin_files=plugin_files, strict=False
+        provenance["recipe"],
+        provenance["name"],
+        where,
+        plugins=plugins,
+        plugin_files=plugin_files,
+        strict=False,
     )
     source: BaseSource = resolved.make(resolved.recipe.base)
     base = source.load()
@@ -120,21 +134,29 @@ def load(
 def _apply(model: nn.Module, folder: Path, described: Mapping[str, Any]) -> None:
     tensors = read_tensors(folder / "delta.safetensors", f"shell {folder}")
     own = model.state_dict()
-    wrong = [f"{name}: listed in delta.json, not in delta.safetensors" for name in described["tensors"] if name not in tensors]
+    wrong = [
+        f"{name}: listed in delta.json, not in delta.safetensors"
+        for name in described["tensors"]
+        if name not in tensors
+    ]
     wrong += [
-        f"{name}: {tuple(tensor.shape)} in the delta, {tuple(own[name].shape) if name in own else 'absent'} in the edited base"
+        f"{name}: {tuple(tensor.shape)}, in the edited base {tuple(own[name].shape) if name in own else 'absent'}"
         for name, tensor in tensors.items()
         if name not in own or own[name].shape != tensor.shape
     ]
     if wrong:
-        raise ShellError(f"{folder} does not fit its base:" + "".join(f"\n  - {line}" for line in wrong), "the shell is damaged")
+        raise ShellError(
+            f"{folder} does not fit its base:" + "".join(f"\n  - {line}" for line in wrong),
+            "the shell is damaged",
+        )
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
     found = digest(model.state_dict())
     if found != described["adapted"]:
         raise ShellError(
-            f"{folder}: base and delta give the weights {found}, sealed were {described['adapted']}", "the shell is damaged"
+            f"{folder}: base and delta give the weights {found}, sealed were {described['adapted']}",
+            "the shell is damaged",
         )
 
 
@@ -143,7 +165,10 @@ def shell_folder(path: Path) -> Path:
     for folder in (path, path / "shell"):
         if (folder / "delta.json").is_file():
             return folder
-    raise ShellError(f"{path} is neither a shell (no delta.json) nor the folder of a run with one", "give the folder that a run names")
+    raise ShellError(
+        f"{path} is neither a shell (no delta.json) nor the folder of a run with one",
+        "give the folder that a run names",
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from core.bases import digest
 from core.context import Context
 from core.contract import Split
+from core.evidence.weigh import Evidence
 from core.shell import FORMAT, LIBRARIES
 from core.shell.card import card
-from core.stages.evaluate import Evidence
 from core.stages.fine_tune import Tuned
 from core.version import version
 
@@ -40,7 +40,11 @@ def write(folder: Path, context: Context, name: str, tuned: Tuned, evidence: Evi
             "edits": [dict(edit.spec) for edit in modified.edits],
             "preserves": modified.preserves,
             "tensors": {
-                key: {"stored": "whole", "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+                key: {
+                    "stored": "whole",
+                    "shape": list(tensor.shape),
+                    "dtype": str(tensor.dtype).removeprefix("torch."),
+                }
                 for key, tensor in changed.items()
             },
             "adapted": digest(tuned.model.state_dict()),
@@ -58,7 +62,9 @@ def delta(before: nn.Module, after: nn.Module) -> dict[str, Tensor]:
     """The tensors of `after` that are not, to the bit, those of `before`."""
     old = before.state_dict()
     new = {name: tensor.detach().cpu().contiguous() for name, tensor in after.state_dict().items()}
-    return {name: tensor for name, tensor in new.items() if name not in old or not _same(old[name].cpu(), tensor)}
+    return {
+        name: tensor for name, tensor in new.items() if name not in old or not _same(old[name].cpu(), tensor)
+    }
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
@@ -75,21 +81,29 @@ def provenance_of(context: Context, name: str, tuned: Tuned, evidence: Evidence)
         "recipe": context.recipe.to_json(),
         "seed": context.seed,
         "base": {"digest": base.digest, "licence": base.licence, "origin": base.origin},
-        "data": {split: {"examples": len(s.rows), "digest": data_digest(s)} for split, s in prepared.splits.items()},
+        "data": {
+            split: {"examples": len(s.rows), "digest": data_digest(s)} for split, s in prepared.splits.items()
+        },
         "plugins": context.plugins.record(),
         "versions": {
             "taoke": version(),
             "python": platform.python_version(),
             **{library: metadata.version(library) for library in LIBRARIES},
         },
-        "machine": {"system": platform.system(), "processor": platform.machine(), "device": str(context.device), "threads": torch.get_num_threads()},
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "device": str(context.device),
+            "threads": torch.get_num_threads(),
+        },
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "evidence": evidence.to_json(),
     }
 
 
 def data_digest(split: Split) -> str:
-    """`sha256:...` over the ids of a split's rows, in order: the same examples in the same order, the same digest."""
+    """`sha256:...` over the ids of a split's rows, in order: the same examples in the same order, the same
+    digest."""
     return "sha256:" + hashlib.sha256("\n".join(row.id for row in split.rows).encode()).hexdigest()
 
 

@@ -26,7 +26,8 @@ def fine_tune(context: Context, modified: Modified) -> Tuned:
 
 
 def trained(context: Context, modified: Modified, model: nn.Module, contender: str) -> nn.Module:
-    """`model` after the fine-tuning that the plugins answer with; the scratch contender is trained by the same words."""
+    """`model` after the fine-tuning that the plugins answer with; the scratch contender is trained by the
+    same words."""
     prepared = modified.prepared
     context.contender = contender
     result = context.plugins.hook.taoke_fine_tune(
@@ -34,5 +35,8 @@ def trained(context: Context, modified: Modified, model: nn.Module, contender: s
     )
     context.step = 0
     if not isinstance(result, nn.Module):
-        raise TrainingError(f"taoke_fine_tune returned a {type(result).__name__}", "a plugin that answers it returns the trained module")
+        raise TrainingError(
+            f"taoke_fine_tune returned a {type(result).__name__}",
+            "a plugin that answers it returns the trained module",
+        )
     return result.eval()

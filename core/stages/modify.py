@@ -43,7 +43,9 @@ def modify(context: Context, prepared: Prepared) -> Modified:
     return Modified(prepared, model, [*applied, *more])
 
 
-def replay(plugins: Plugins, model: nn.Module, specs: Sequence[Mapping[str, Any]]) -> tuple[nn.Module, list[Applied]]:
+def replay(
+    plugins: Plugins, model: nn.Module, specs: Sequence[Mapping[str, Any]]
+) -> tuple[nn.Module, list[Applied]]:
     """Apply edits in their serial form, in order; changes `model`. Raises `EditError`, or `ComponentError`."""
 
     def make(spec: Mapping[str, Any]) -> Edit:

@@ -7,18 +7,21 @@ from collections.abc import Mapping, Sequence
 from core.context import Context
 from core.contract import REPORT, RETAIN, SELECT, SPLITS, TRAIN, Base, Dataset, Row, Task
 from core.errors import DataError
+from core.inference import metric_named
 from core.prepared import Fitted, Pipeline, Prepared
 from core.recipe import Resolved
 from core.rows import duplicates, halves, identify, refuse_leaks
 
 
 def preprocess(context: Context, resolved: Resolved, base: Base) -> Prepared:
-    """Read the dataset, give its rows their ids, refuse leaks, and ask the plugins (by default: the recipe's transforms, then the task).
+    """Read the dataset, give its rows their ids, refuse leaks, and ask the plugins (by default: the recipe's
+    transforms, then the task).
 
     Raises `DataError` where a split is missing or empty, or where `train` and `report` share examples.
     """
     recipe = resolved.recipe
     task: Task = resolved.make(recipe.task)
+    metric_named(task, recipe.evaluate.primary)  # wrong ones are refused before anything takes time
     dataset: Dataset = resolved.make(recipe.data)
     splits = identified(dataset.rows(), retain=recipe.evaluate.retain, dataset=recipe.data.name)
     shared = duplicates(splits)
@@ -29,7 +32,9 @@ def preprocess(context: Context, resolved: Resolved, base: Base) -> Prepared:
     refuse_leaks(shared, allowed="duplicates" in recipe.allow)
     if RETAIN in splits:
         splits[RETAIN] = halves(splits[RETAIN])[1]
-    prepared: Prepared = context.plugins.hook.taoke_preprocess(context=context, base=base, task=task, splits=splits)
+    prepared: Prepared = context.plugins.hook.taoke_preprocess(
+        context=context, base=base, task=task, splits=splits
+    )
     for name, split in prepared.splits.items():
         context.events.emit("split", name=name, examples=len(split.examples))
     return prepared
@@ -39,7 +44,9 @@ def identified(raw: Mapping[str, Sequence[Row]], *, retain: bool, dataset: str) 
     """The splits a run needs, each row with its id. Raises `DataError`."""
     unknown = sorted(set(raw) - set(SPLITS))
     if unknown:
-        raise DataError(f"dataset {dataset!r} makes the unknown split {unknown[0]!r}", f"splits are {', '.join(SPLITS)}")
+        raise DataError(
+            f"dataset {dataset!r} makes the unknown split {unknown[0]!r}", f"splits are {', '.join(SPLITS)}"
+        )
     needed = [TRAIN, SELECT, REPORT] + ([RETAIN] if retain else [])
     for name in needed:
         if not raw.get(name):
@@ -49,7 +56,8 @@ def identified(raw: Mapping[str, Sequence[Row]], *, retain: bool, dataset: str) 
 
 
 def fit_transforms(context: Context, base: Base, splits: Mapping[str, Sequence[Row]]) -> Pipeline:
-    """The recipe's transforms, each fitted on `train` as the ones before it leave it, unless the base brings its state."""
+    """The recipe's transforms, each fitted on `train` as the ones before it leave it, unless the base brings
+    its state."""
     steps: list[Fitted] = []
     rows: Sequence[Row] = splits[TRAIN]
     for use in context.recipe.preprocess:

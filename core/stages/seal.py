@@ -1,4 +1,4 @@
-"""Seal: the adapted model as a shell, kept only if a fresh process finds it to be the model that was judged."""
+"""Seal: the adapted model as a shell, kept only if a fresh process finds in it the model that was judged."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 
 from core.context import Context
 from core.contract import REPORT
+from core.evidence.weigh import Evidence
 from core.shell.parity import check
 from core.shell.write import write
-from core.stages.evaluate import Evidence
 from core.stages.fine_tune import Tuned
 
 
 def seal(context: Context, name: str, tuned: Tuned, evidence: Evidence, folder: Path) -> Path:
-    """Write the shell beside its place, check it, then move it there. Raises `ParityError`, and leaves no shell then."""
+    """Write the shell beside its place, check it, then move it there. Raises `ParityError`, and leaves no
+    shell then."""
     unproven = folder / "shell.unproven"
     unproven.mkdir()
     try:

@@ -24,7 +24,9 @@ HERE = __name__
 @hookimpl
 def taoke_register():
     def component(kind, name, factory, options=None):
-        return Component(kind, f"toy.{name}", f"the toy's {name}", f"{HERE}:{factory}", options and f"{HERE}:{options}")
+        return Component(
+            kind, f"toy.{name}", f"the toy's {name}", f"{HERE}:{factory}", options and f"{HERE}:{options}"
+        )
 
     return [
         component("task", "quadrants", "Quadrants"),
@@ -63,7 +65,10 @@ class Points:
 
         def split(name: str, count: int, shift: float) -> list[Row]:
             points = torch.randn(count, 2, generator=generator(0, f"toy-{name}"))
-            return [Row([float(x) + shift, float(y)], ("a", "b", "c", "d")[2 * (x > 0) + (y > 0)]) for x, y in points]
+            return [
+                Row([float(x) + shift, float(y)], ("a", "b", "c", "d")[2 * (x > 0) + (y > 0)])
+                for x, y in points
+            ]
 
         o = self.options
         splits = {
@@ -74,7 +79,9 @@ class Points:
         if o.leak:
             splits["report"] = [*splits["report"], splits["train"][0]]
         if o.retain:
-            splits["retain"] = [replace(row, target="a" if row.target in "ab" else "b") for row in split("retain", 100, 0.0)]
+            splits["retain"] = [
+                replace(row, target="a" if row.target in "ab" else "b") for row in split("retain", 100, 0.0)
+            ]
         return splits
 
 
@@ -94,11 +101,19 @@ class Halves:
             return load_base(Path(self.folder), "halves", lambda architecture: make_model(**architecture))
         model = make_model(2)
         with torch.no_grad():
-            model.get_parameter("head.weight").copy_(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]) @ torch.eye(2, 8))
+            model.get_parameter("head.weight").copy_(
+                torch.tensor([[-1.0, 0.0], [1.0, 0.0]]) @ torch.eye(2, 8)
+            )
             model.get_parameter("body.weight").copy_(torch.eye(8, 2) * 2)
             model.get_parameter("body.bias").zero_()
             model.get_parameter("head.bias").zero_()
-        return Base(model, digest(model.state_dict()), "Apache-2.0", "made by the toy", {"task": {"labels": ["a", "b"]}})
+        return Base(
+            model,
+            digest(model.state_dict()),
+            "Apache-2.0",
+            "made by the toy",
+            {"task": {"labels": ["a", "b"]}},
+        )
 
 
 def make_model(classes: int):
@@ -141,7 +156,9 @@ class Jitter:
         import torch
 
         noise = torch.randn(2, generator=rng).tolist()
-        return replace(row, inputs=[value + self.sigma * n for value, n in zip(row.inputs, noise, strict=True)])
+        return replace(
+            row, inputs=[value + self.sigma * n for value, n in zip(row.inputs, noise, strict=True)]
+        )
 
 
 class Accuracy:
@@ -169,7 +186,9 @@ class Quadrants:
 
     def edits(self, model: Any, state: Any) -> list[dict[str, Any]]:
         wanted = len(state["labels"])
-        return [{"edit": "grow", "axis": "classes", "to": wanted}] if model.head.weight.shape[0] < wanted else []
+        return (
+            [{"edit": "grow", "axis": "classes", "to": wanted}] if model.head.weight.shape[0] < wanted else []
+        )
 
     def encode(self, row: Row, state: Any) -> Any:
         target = state["labels"].index(row.target) if row.target in state["labels"] else -1

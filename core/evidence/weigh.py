@@ -1,0 +1,146 @@
+"""From the contenders' predictions to scores, paired differences and a verdict: a pure function, so that every
+number can be recomputed from the predictions a run keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from core.contract import JSON, REPORT, RETAIN, Metric
+from core.errors import DataError
+from core.evidence.paired import Interval, Resamples, interval
+from core.evidence.scores import parts
+from core.evidence.verdict import Verdict, judge
+
+SCRATCH = "scratch"
+Predictions = Sequence[Mapping[str, JSON]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the contenders predicted and what follows from it.
+
+    `scores` maps contender to metric to value, `differences` (contender minus base) likewise, on
+    `report`. `gains` maps each rival that matters (the base, the best trivial contender, scratch) to how
+    much better the adapted model is in the primary metric, positive being better. `retained` has the base's
+    and the adapted model's scores on `retain`, `forgetting` the part of the base's score that was lost.
+    """
+
+    primary: Metric
+    metrics: Sequence[Metric]
+    predictions: Mapping[tuple[str, str], Predictions]
+    scores: Mapping[str, Mapping[str, float]]
+    trivial: Sequence[str]
+    differences: Mapping[str, Mapping[str, Interval]]
+    best_trivial: str | None
+    gains: Mapping[str, Interval]
+    retained: Mapping[str, Mapping[str, float]]
+    forgetting: Interval | None
+    verdict: Verdict
+    confidence: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "primary": self.primary.name,
+            "higher_is_better": self.primary.higher_is_better,
+            "metrics": {
+                m.name: {"unit": m.unit, "higher_is_better": m.higher_is_better} for m in self.metrics
+            },
+            "confidence": self.confidence,
+            "contenders": self.scores,
+            "trivial": list(self.trivial),
+            "differences": {
+                name: {metric: asdict(difference) for metric, difference in by_metric.items()}
+                for name, by_metric in self.differences.items()
+            },
+            "best_trivial": self.best_trivial,
+            "gains": {rival: asdict(gain) for rival, gain in self.gains.items()},
+            "retain": self.retained or None,
+            "forgetting": asdict(self.forgetting) if self.forgetting else None,
+            "verdict": self.verdict.verdict,
+            "reasons": list(self.verdict.reasons),
+        }
+
+
+def weigh(
+    predictions: Mapping[tuple[str, str], Predictions],
+    metrics: Sequence[Metric],
+    primary: Metric,
+    trivial: Sequence[str],
+    *,
+    confidence: float,
+    max_forgetting: float | None,
+    resamples: int,
+    seed: int,
+) -> Evidence:
+    """From predictions by (contender, split) to scores, paired differences and the verdict; a pure function
+    of its arguments."""
+    names = [contender for contender, split in predictions if split == REPORT]
+    scores, resampled = _scores(predictions, names, REPORT, metrics, resamples, seed)
+    index = {name: i for i, name in enumerate(names)}
+
+    def difference(one: str, other: str, metric: Metric) -> Interval:
+        drawn = resampled[metric.name]
+        value = scores[one][metric.name] - scores[other][metric.name]
+        return interval(value, drawn[index[one]] - drawn[index[other]], confidence)
+
+    def gain_over(rival: str) -> Interval:
+        found = difference("adapted", rival, primary)
+        return found if primary.higher_is_better else Interval(-found.value, -found.high, -found.low)
+
+    sign = 1 if primary.higher_is_better else -1
+    best_trivial = max(trivial, key=lambda name: sign * scores[name][primary.name], default=None)
+    rivals = [rival for rival in ("base", best_trivial, SCRATCH) if rival in names]
+    gains = {rival: gain_over(rival) for rival in rivals}
+    retained: dict[str, dict[str, float]] = {}
+    forgetting = None
+    if ("adapted", RETAIN) in predictions:
+        retained, drawn = _scores(predictions, ["base", "adapted"], RETAIN, metrics, resamples, seed)
+        before, after = drawn[primary.name]
+        base_score = retained["base"][primary.name]
+        if base_score != 0:
+            lost = sign * (base_score - retained["adapted"][primary.name]) / abs(base_score)
+            forgetting = interval(lost, sign * (before - after) / np.abs(before), confidence)
+    return Evidence(
+        primary,
+        metrics,
+        predictions,
+        scores,
+        trivial,
+        {name: {m.name: difference(name, "base", m) for m in metrics} for name in names if name != "base"},
+        best_trivial,
+        gains,
+        retained,
+        forgetting,
+        judge(gains, forgetting, max_forgetting),
+        confidence,
+    )
+
+
+def _scores(
+    predictions: Mapping[tuple[str, str], Predictions],
+    names: Sequence[str],
+    split: str,
+    metrics: Sequence[Metric],
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    """Each contender's score by metric, and by metric an array (contenders, resamples) of resampled scores."""
+    groups = [row.get("group") for row in predictions[names[0], split]]
+    drawing = Resamples(groups, resamples, seed)
+    scores: dict[str, dict[str, float]] = {name: {} for name in names}
+    resampled = {}
+    for metric in metrics:
+        stacked = np.stack([parts(metric, predictions[name, split]) for name in names])
+        totals = stacked.sum(axis=1)
+        if not totals[:, 1].all():
+            raise DataError(
+                f"{metric.name} on {split}: the rows weigh nothing", "check the split and the metric"
+            )
+        for name, (numerator, denominator) in zip(names, totals, strict=True):
+            scores[name][metric.name] = float(numerator / denominator)
+        resampled[metric.name] = drawing.scores(stacked)
+    return scores, resampled
