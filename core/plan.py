@@ -6,9 +6,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +17,12 @@ from rich.table import Table
 from core.contract import TRAIN
 from core.loader import Plugins
 from core.recipe import resolve
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from core.context import Context
+    from core.contract import Split, Task
 
 MEASURED_STEPS = 5
 
@@ -87,33 +94,12 @@ def plan(
     }
 
 
-def _seconds_a_step(context: Any, task: Any, model: Any, splits: Mapping[str, Any]) -> float:
-    """The median over a few steps of the real loop, on a copy of the model. An epoch's overhead is spread
-    over its steps."""
-    from core.training import train
+def _seconds_a_step(context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]) -> float:
+    """The median over a few steps of the real loop, on a copy of the model; the first is left out."""
+    from core.training import iterate
 
-    clocks: list[float] = []
-    emit = context.events.emit
-
-    class _Enough(Exception):  # noqa: N818 (it ends the loop, it is no error)
-        pass
-
-    def tick(event: str, **fields: Any) -> None:
-        emit(event, **fields)
-        if event == "step":
-            clocks.append(time.perf_counter())
-            if len(clocks) > MEASURED_STEPS:
-                raise _Enough
-
-    context.events.emit = tick
-    try:
-        train(context, task, model, splits)
-    except _Enough:
-        pass
-    finally:
-        context.events.emit = emit
-    steps = sorted(later - earlier for earlier, later in pairwise(clocks))
-    return steps[len(steps) // 2] if steps else 0.0
+    clocks = [time.perf_counter() for _ in islice(iterate(context, task, model, splits), MEASURED_STEPS + 1)]
+    return median(later - earlier for earlier, later in pairwise(clocks)) if len(clocks) > 1 else 0.0
 
 
 def render(console: Console, planned: Mapping[str, Any]) -> None:

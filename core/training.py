@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from core.context import Context
+from core.context import Context, derive_seed, seed_torch
 from core.contract import SELECT, TRAIN, Phase, Split, StepResult, Task
 from core.errors import TrainingError
 from core.evidence.scores import score
@@ -18,32 +18,40 @@ from core.inference import metric_named, to_device
 
 
 def train(context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]) -> nn.Module:
-    """Move `model` from θ0' to θ1 on `splits["train"]`; `splits["select"]` chooses the epoch where the
-    recipe keeps the best.
+    """Move `model` from θ0' to θ1 on `splits["train"]`; `splits["select"]` chooses the epoch where the recipe
+    keeps the best.
 
     Raises `TrainingError` where the loss of an epoch is not finite, or a phase is left without epochs.
     """
+    for _ in iterate(context, task, model, splits):
+        pass
+    return model.requires_grad_(False).eval()
+
+
+def iterate(
+    context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]
+) -> Iterator[StepResult]:
+    """As `train`, one step at a time; `model` holds θ1 once the iterator is exhausted."""
     settings = context.recipe.fine_tune
     phases = list(context.plugins.hook.taoke_select_parameters(context=context, model=model))
-    parameters = dict(model.named_parameters())
-    start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     lengths = phase_epochs(phases, settings.epochs)
     per_epoch = math.ceil(len(splits[TRAIN].examples) / settings.batch_size)
     context.step, context.steps = 0, per_epoch * sum(lengths)
     best = _Best(context, task, splits) if settings.keep == "best" else None
-    epoch = 0
+    done = 0
     for phase, epochs in zip(phases, lengths, strict=True):
         select(model, phase)
         updater = context.plugins.hook.taoke_build_updater(
-            context=context, groups=_groups(context, phase, parameters, start)
+            context=context, groups=_groups(context, phase, model, start)
         )
         rates = [group["lr"] for group in updater.param_groups]
-        first, last = context.step, context.step + epochs * per_epoch
-        for _ in range(epochs):
-            torch.manual_seed(context.generator("model", epoch).initial_seed())  # dropout and its like
+        first, steps = context.step, epochs * per_epoch
+        for epoch in range(done, done + epochs):
+            seed_torch(context.device, derive_seed(context.seed, "model", epoch))
             total = torch.zeros((), device=context.device)
             for batch in _batches(context, task, splits[TRAIN], epoch):
-                factor = schedule(settings.schedule, settings.warmup, context.step - first, last - first)
+                factor = schedule(settings.schedule, settings.warmup, context.step - first, steps)
                 for group, rate in zip(updater.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
                 context.lr = settings.lr * factor
@@ -53,23 +61,26 @@ def train(context: Context, task: Task, model: nn.Module, splits: Mapping[str, S
                 )
                 total += result.loss
                 context.plugins.hook.taoke_after_step(context=context, result=result)
-            mean_loss = float(total) / per_epoch
-            if not math.isfinite(mean_loss):
-                raise TrainingError(
-                    f"{context.contender}: the loss is {mean_loss} in epoch {epoch + 1} (step {context.step})",
-                    "lower fine_tune.lr, or set fine_tune.updater.max_grad_norm",
-                )
-            context.events.emit("epoch", contender=context.contender, epoch=epoch + 1, loss=mean_loss)
-            epoch += 1
+                yield result
+            _finish_epoch(context, epoch, float(total) / per_epoch)
             if best is not None:
                 with _averaged(updater):
                     best.look(model, epoch)
+        done += epochs
         with _averaged(updater):
-            final = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        model.load_state_dict(final)
+            settled = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(settled)
     if best is not None:
         best.restore(model)
-    return model.requires_grad_(False).eval()
+
+
+def _finish_epoch(context: Context, epoch: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"{context.contender}: the loss is {loss} in epoch {epoch + 1} (step {context.step})",
+            "lower fine_tune.lr, or set fine_tune.updater.max_grad_norm",
+        )
+    context.events.emit("epoch", contender=context.contender, epoch=epoch + 1, loss=loss)
 
 
 def step(
@@ -142,8 +153,9 @@ def _set_modes(module: nn.Module, *, training: bool) -> None:
 
 
 def _groups(
-    context: Context, phase: Phase, parameters: Mapping[str, nn.Parameter], start: Mapping[str, Tensor]
+    context: Context, phase: Phase, model: nn.Module, start: Mapping[str, Tensor]
 ) -> list[dict[str, Any]]:
+    parameters = dict(model.named_parameters())
     groups = []
     for group in phase.groups:
         made = {
@@ -158,7 +170,7 @@ def _groups(
     return groups
 
 
-def _batches(context: Context, task: Task, split: Split, epoch: int) -> Any:
+def _batches(context: Context, task: Task, split: Split, epoch: int) -> Iterator[Any]:
     size = context.recipe.fine_tune.batch_size
     order = torch.randperm(len(split.examples), generator=context.generator("order", epoch)).tolist()
     for i in range(0, len(order), size):
@@ -167,9 +179,9 @@ def _batches(context: Context, task: Task, split: Split, epoch: int) -> Any:
         yield to_device(task.collate(examples, context.generator("collate", epoch, i)), context.device)
 
 
-def _averaged(updater: torch.optim.Optimizer) -> Any:
-    averaged = getattr(updater, "averaged", None)
-    return averaged() if averaged is not None else nullcontext()
+def _averaged(updater: torch.optim.Optimizer) -> AbstractContextManager[None]:
+    averaged: Callable[[], AbstractContextManager[None]] = getattr(updater, "averaged", nullcontext)
+    return averaged()
 
 
 class _Best:
@@ -191,7 +203,7 @@ class _Best:
             module.training = mode
         value = score(self._metric, predictions)
         context.events.emit(
-            "select", contender=context.contender, epoch=epoch, metric=self._metric.name, value=value
+            "select", contender=context.contender, epoch=epoch + 1, metric=self._metric.name, value=value
         )
         signed = value if self._metric.higher_is_better else -value
         if signed > self._score:

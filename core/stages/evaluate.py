@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from core.context import Context, derive_seed
+from core.context import Context, derive_seed, seed_torch
 from core.contract import REPORT, RETAIN, SELECT, TRAIN, Metric, Split
 from core.errors import EditError
 from core.evidence.scores import parts
@@ -74,7 +74,7 @@ def fresh_weights(context: Context, model: nn.Module) -> nn.Module:
     `EditError` where a module holds parameters and cannot reset them."""
     fresh = deepcopy(model)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(context.seed, "scratch"))
+        seed_torch(torch.device("cpu"), derive_seed(context.seed, "scratch"))
         for name, module in fresh.named_modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):

@@ -1,0 +1,1 @@
+"""What the core costs in a whole fine-tuning stage."""

@@ -1,0 +1,96 @@
+"""What the core's fine-tune stage costs beyond a plain hand-written loop, in each embedded recipe.
+
+    python -m benchmarks.endtoend.core_cost [ROUNDS]
+
+Both contenders first have to end with bitwise equal weights. Then they run in turn, with the order
+changing from round to round; the figure is the median over rounds of the paired difference. The bound: 5
+% of the hand-written loop's time or 30 µs a step, whichever is more.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.endtoend import by_hand
+from benchmarks.endtoend.setting import Setting, prepare
+from core.recipe import built_in
+
+OVERRIDES: dict[str, dict[str, Any]] = {
+    # One pass over the train split is enough where a step takes a tenth of a second.
+    "nlp/reference": {"fine_tune.epochs": 1},
+}
+
+
+def check(setting: Setting) -> None:
+    """Both ways end with the same weights, to the bit. Raises `AssertionError` that names a tensor that
+    differs."""
+    ours, theirs = setting.with_core().state_dict(), by_hand.fine_tune(setting, setting.model()).state_dict()
+    for name, tensor in ours.items():
+        if not torch.equal(tensor, theirs[name]):
+            raise AssertionError(f"{name} differs by {(tensor - theirs[name]).abs().max():.3g}")
+
+
+def measure(setting: Setting, rounds: int) -> dict[str, float]:
+    """Seconds of both ways, their paired difference per step, and their ratio, with medians and ranges."""
+    contenders: list[Callable[[], Any]] = [
+        setting.with_core,
+        lambda: by_hand.fine_tune(setting, setting.model()),
+    ]
+    times: list[list[float]] = [[], []]
+    for i in range(rounds):
+        for which in (0, 1) if i % 2 else (1, 0):
+            began = time.perf_counter()
+            contenders[which]()
+            times[which].append(time.perf_counter() - began)
+    steps = setting.context.steps
+    differences = [(core - hand) / steps * 1e6 for core, hand in zip(*times, strict=True)]
+    ratios = [core / hand for core, hand in zip(*times, strict=True)]
+    hand = statistics.median(times[1])
+    return {
+        "steps": steps,
+        "core_s": statistics.median(times[0]),
+        "hand_s": hand,
+        "hand_us_a_step": hand / steps * 1e6,
+        "cost_us_a_step": statistics.median(differences),
+        "cost_us_a_step_min": min(differences),
+        "cost_us_a_step_max": max(differences),
+        "ratio": statistics.median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+        "bound_us_a_step": max(30.0, 0.05 * hand / steps * 1e6),
+    }
+
+
+def main(rounds: int = 7) -> None:
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}"
+    print(f"{machine}; medians of {rounds} interleaved rounds")
+    results: dict[str, Any] = {"machine": machine, "rounds": rounds}
+    for recipe in built_in():
+        with tempfile.TemporaryDirectory() as folder:
+            setting = prepare(recipe, OVERRIDES.get(recipe, {}), Path(folder))
+            check(setting)
+            row = results[recipe] = measure(setting, rounds)
+        verdict = "within" if row["cost_us_a_step"] <= row["bound_us_a_step"] else "BEYOND"
+        print(
+            f"{recipe:<24} same weights; by hand {row['hand_us_a_step']:9.1f} µs a step, core"
+            f" {row['cost_us_a_step']:+8.1f} [{row['cost_us_a_step_min']:+.1f}, {row['cost_us_a_step_max']:+.1f}],"
+            f" ratio {row['ratio']:.3f} [{row['ratio_min']:.3f}, {row['ratio_max']:.3f}]:"
+            f" {verdict} the bound of {row['bound_us_a_step']:.1f}"
+        )
+    out = Path(__file__).parents[1] / "results" / "core_cost.json"
+    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
