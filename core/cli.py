@@ -151,22 +151,12 @@ def run(
     """Adapt a base to a task, judge the result, and seal it."""
     with _reporting(as_json=as_json) as output:
         name, changes = _split(recipe, overrides)
-        # Wrong recipes are refused before torch is imported.
         from core.recipe import resolve
 
-        resolve(name, changes, plugins=plugin or (), plugin_files=plugin_file or ())
-        from core.runner import run as run_recipe
+        resolved = resolve(name, changes, plugins=plugin or (), plugin_files=plugin_file or (), strict=strict)
+        from core.runner import execute  # brings torch: a wrong recipe is refused before that takes its time
 
-        done = run_recipe(
-            name,
-            out=out,
-            device=device,
-            plugins=plugin or (),
-            plugin_files=plugin_file or (),
-            strict=strict,
-            quiet=as_json,
-            **changes,
-        )
+        done = execute(resolved, out=out, device=device, quiet=as_json)
         output.show(done.document, lambda console: console.print(done))
     raise typer.Exit(done.exit_code)
 

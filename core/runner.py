@@ -68,9 +68,14 @@ def run(
     resolved = resolve(
         recipe, overrides, plugins=plugins, plugin_files=[Path(p) for p in plugin_files], strict=strict
     )
+    return execute(resolved, out=Path(out), device=device, quiet=quiet)
+
+
+def execute(resolved: Resolved, *, out: Path, device: str, quiet: bool) -> Run:
+    """As `run`, for a recipe that is already resolved."""
     context = Context(resolved.recipe, resolved.plugins, pick_device(device), Progress(quiet=quiet))
     with (
-        _folder(Path(out), resolved.name, context) as folder,
+        _folder(out, resolved.name, context) as folder,
         _record(context, resolved, folder),
         _deterministic(),
     ):
