@@ -1,9 +1,9 @@
 """taoke: adapt an existing model to a new task, and prove what the adaptation was worth.
 
     import core
-    run = core.run("vision/digits", seed=1)
+    run = core.run("plugin/recipe", seed=1)
     adapted = core.load(run.shell)
-    adapted.predict("digit.png")
+    adapted.predict("input")
 
 Importing this package imports no torch; calling `run` or `load` does.
 """

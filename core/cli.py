@@ -88,40 +88,28 @@ def _reporting(*, as_json: bool) -> Iterator[Output]:
     """Turn what goes wrong into a message and an exit code."""
     try:
         yield Output(as_json=as_json)
+        return
     except KeyboardInterrupt as error:
-        _fail(
-            "Interrupted",
-            "\n".join(["interrupted", *getattr(error, "__notes__", ())]),
-            "",
-            INTERRUPTED,
-            as_json=as_json,
-        )
+        kind, lines, hint, code = "Interrupted", ["interrupted"], "", INTERRUPTED
+        lines += getattr(error, "__notes__", ())
     except TaokeError as error:
-        notes = getattr(error, "__notes__", ())
-        _fail(
-            type(error).__name__,
-            "\n".join([error.message, *notes]),
-            error.hint,
-            error.exit_code,
-            as_json=as_json,
-        )
+        kind, lines, hint, code = type(error).__name__, [error.message], error.hint, error.exit_code
+        lines += getattr(error, "__notes__", ())
     except Exception as error:  # a plugin's, or a bug: the traceback is asked for by name
         if os.environ.get("TAOKE_TRACEBACK"):
             raise
+        kind, lines, code = type(error).__name__, [describe(error)], 1
         hint = "TAOKE_TRACEBACK=1 in the environment shows the whole traceback"
-        _fail(type(error).__name__, describe(error), hint, 1, as_json=as_json)
+    _print_error(kind, "\n".join(lines), hint, as_json=as_json)
+    raise typer.Exit(code)
 
 
-def _fail(kind: str, message: str, hint: str, code: int, *, as_json: bool) -> None:
+def _print_error(kind: str, message: str, hint: str, *, as_json: bool) -> None:
     if as_json:
-        print(
-            json.dumps(
-                {"error": {"kind": kind, "message": message, "hint": hint}}, indent=1, ensure_ascii=False
-            )
-        )
+        document = {"error": {"kind": kind, "message": message, "hint": hint}}
+        print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
         print(f"error: {message}" + (f"\n  {hint}" if hint else ""), file=sys.stderr)
-    raise typer.Exit(code)
 
 
 def _split(recipe: str | None, overrides: Sequence[str] | None) -> tuple[str | None, dict[str, Any]]:
@@ -129,7 +117,7 @@ def _split(recipe: str | None, overrides: Sequence[str] | None) -> tuple[str | N
     from core.recipe import parse_overrides
 
     arguments = list(overrides or ())
-    if recipe is not None and "=" in recipe:
+    if recipe is not None and "=" in recipe and not Path(recipe).is_file():
         arguments.insert(0, recipe)
         recipe = None
     return recipe, parse_overrides(arguments)
@@ -286,11 +274,11 @@ def plugins_info(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: 
 def recipes_list(as_json: Json = False) -> None:
     """The recipes of the installed plugins; the default one is marked."""
     with _reporting(as_json=as_json) as output:
-        from core.recipe import built_in, default_name
+        from core.recipe import built_in, default_names
 
         recipes = built_in()
-        default = default_name() if recipes else None
-        found = [{"name": n, "default": n == default, "summary": r.summary()} for n, r in recipes.items()]
+        default = default_names()
+        found = [{"name": n, "default": n in default, "summary": r.summary()} for n, r in recipes.items()]
         output.show(found, lambda console: _table(console, found))
 
 
@@ -306,8 +294,10 @@ def recipes_show(recipe: RecipeName = None, as_json: Json = False) -> None:
 
 
 @recipes_app.command("schema")
-def recipes_schema(recipe: RecipeName = None, plugin: Plugin = None, plugin_file: PluginFile = None) -> None:
-    """The JSON Schema of recipes, for editors, with the components of the recipe's plugins."""
+def recipes_schema(
+    recipe: RecipeName = None, plugin: Plugin = None, plugin_file: PluginFile = None, as_json: Json = True
+) -> None:
+    """The JSON Schema of recipes, for editors, with the components of the recipe's plugins: always JSON."""
     with _reporting(as_json=True) as output:
         from core.recipe import resolve, schema
 
@@ -352,4 +342,17 @@ def _root(
 
 def main() -> None:
     """The console script `taoke`, and `python -m core`."""
-    app(prog_name="taoke" if Path(sys.argv[0]).stem == "taoke" else "python -m core")
+    name = "taoke" if Path(sys.argv[0]).stem == "taoke" else "python -m core"
+    try:
+        code = app(prog_name=name, standalone_mode=False)
+    except typer.Abort:
+        code = INTERRUPTED
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # the argument parser's own errors have it
+            raise
+        if "--json" in sys.argv:
+            _print_error("UsageError", error.format_message(), f"see {name} --help", as_json=True)
+        else:
+            error.show()  # type: ignore[attr-defined]
+        code = 2
+    sys.exit(code)

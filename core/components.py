@@ -16,9 +16,10 @@ from core.errors import ComponentError, PluginError, nearest
 
 
 class Options(BaseModel):
-    """What every options model derives from: unknown keys are errors, values do not change after validation."""
+    """What every options model derives from: unknown keys are errors, numbers are finite, values do not change
+    after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def import_attribute(reference: str, wanted_by: str) -> Any:

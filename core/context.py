@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from core.errors import OutputError
+from core.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +75,20 @@ def seed_torch(device: torch.device, seed: int) -> None:
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name. Raises `UsageError` where torch does not know it or cannot compute on it."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device {name!r} cannot be used: {str(error).splitlines()[0]}", "try --device cpu"
+        ) from error
+    return device
 
 
 class Events:

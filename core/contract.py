@@ -31,7 +31,7 @@ SPLITS = (TRAIN, SELECT, REPORT, RETAIN)
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One thing a recipe can name. `name` is qualified by its plugin, as in `vision.classify`; a recipe may
+    """One thing a recipe can name. `name` is qualified by its plugin, as in `acme.classify`; a recipe may
     use the short name `classify` where only one active plugin has it.
 
     `factory` and `options` are `module:attribute` strings. `options` names a pydantic model that forbids

@@ -104,7 +104,7 @@ def taoke_evaluate(
     return predict(task, model, split, context.device, context.recipe.evaluate.batch_size)
 
 
-@hookimpl(trylast=True)
+@hookimpl(tryfirst=True)  # in reverse order: the record is closed after every plugin had its turn
 def taoke_teardown(context: Context) -> None:
     context.progress.close()
     context.events.close()

@@ -47,7 +47,7 @@ class Installed:
 
     def folder(self) -> Path | None:
         """Where the plugin's module lies, found without importing it or its parent packages."""
-        first, *rest = self.module.split(".")[:-1]
+        first, *rest = self.module.split(".")[:-1] or [self.module]
         try:
             spec = importlib.util.find_spec(first)
         except (ImportError, ValueError):
@@ -142,7 +142,13 @@ class Plugins:
         `PluginError`."""
         from core import defaults
 
-        by_stem = {path.stem: path for path in files}
+        by_stem: dict[str, Path] = {}
+        for path in files:
+            if path.stem in by_stem and by_stem[path.stem] != path:
+                raise PluginError(
+                    f"{by_stem[path.stem]} and {path} are both the plugin {path.stem!r}", "rename one of them"
+                )
+            by_stem[path.stem] = path
         available = installed()
         found: list[Callable[[], Active]] = []
         for name in dict.fromkeys([*names, *by_stem]):
@@ -200,8 +206,10 @@ class Plugins:
             if isinstance(error, TaokeError) or not isinstance(error, Exception):
                 raise
             hint = "tell the plugin's author"
+            frames = reversed(traceback.extract_tb(error.__traceback__))
+            place = next((f" ({f.filename}:{f.lineno})" for f in frames if plugin.owns(f.filename)), "")
             raise PluginError(
-                f"{origin} breaks the contract: {type(error).__name__}: {error}", hint
+                f"{origin} breaks the contract: {type(error).__name__}: {error}{place}", hint
             ) from error
 
     def _attribute_implementation(self, implementation: Any, hook: str, plugin: Active) -> None:
@@ -361,17 +369,9 @@ def _import_installed(plugin: Installed) -> Active:
     origin = f"plugin {plugin.name!r} ({plugin.distribution} {plugin.version})"
     try:
         module = importlib.import_module(plugin.module)
-    except Exception as error:
-        place = next(
-            (
-                f"{f.filename}:{f.lineno}"
-                for f in reversed(traceback.extract_tb(error.__traceback__))
-                if "importlib" not in f.filename
-            ),
-            plugin.module,
-        )
+    except (Exception, SystemExit) as error:
         raise PluginError(
-            f"{origin} fails on import: {type(error).__name__}: {error} ({place})",
+            f"{origin} fails on import: {type(error).__name__}: {error} ({_place(error, plugin.module)})",
             f"reinstall or update it, tell its author, or leave it out with -p no:{plugin.name}",
         ) from error
     return Active(plugin.name, module, plugin.distribution, plugin.version, _api(module, origin))
@@ -387,12 +387,22 @@ def _import_file(path: Path) -> Active:
     sys.modules[spec.name] = module  # dataclasses and `module:attribute` references look it up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
         raise PluginError(
-            f"{origin} fails on import: {type(error).__name__}: {error}", "mend the file"
+            f"{origin} fails on import: {type(error).__name__}: {error} ({_place(error, str(path))})",
+            "mend the file",
         ) from error
     return Active(name, module, str(path), "file", _api(module, origin))
+
+
+def _place(error: BaseException, otherwise: str) -> str:
+    """`file:line` of the code that raised on import."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    outside = (f for f in frames if "importlib" not in f.filename and f.filename != __file__)
+    return next((f"{frame.filename}:{frame.lineno}" for frame in outside), otherwise)
 
 
 def _api(module: ModuleType, origin: str) -> int:

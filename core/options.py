@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from core.components import Options
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Grow(Options):
@@ -28,7 +30,7 @@ class HeadThenFull(Options):
 class AdamW(Options):
     """The update step of `core.optim.AdamW`."""
 
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the running mean and mean square")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="decay of the running mean and mean square")
     eps: float = Field(1e-8, gt=0, description="added to the denominator")
     weight_decay: float = Field(0.0, ge=0, description="decoupled pull towards zero")
     anchor: float = Field(0.0, ge=0, description="decoupled pull towards the weights at the start")

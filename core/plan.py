@@ -43,9 +43,8 @@ def plan(
     """
     resolved = resolve(recipe, overrides, plugins=plugins, plugin_files=plugin_files)
 
-    from core.context import Context
+    from core.context import Context, pick_device
     from core.progress import Progress
-    from core.runner import pick_device
     from core.stages.choose import choose
     from core.stages.modify import modify
     from core.stages.preprocess import preprocess

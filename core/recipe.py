@@ -6,7 +6,7 @@ Everything that is wrong with a recipe is reported at once. Nothing here imports
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from pydantic_core import core_schema
 from core.components import Options, Registry
 from core.contract import Kind
 from core.errors import ComponentError, PluginError, RecipeError, nearest
-from core.loader import CORE, Installed, Plugins, chosen, installed
+from core.loader import CORE, Plugins, chosen, installed
 
 DEFAULT_GROUP = "taoke.default_recipe"
 """Entry-point group with which a plugin marks one of its recipes as the default: the entry's name is the
@@ -180,25 +180,24 @@ def built_in() -> dict[str, Found]:
     return found
 
 
+def default_names() -> list[str]:
+    """The recipes that plugins' metadata mark as the default; all is well where there is one."""
+    plugins = {plugin.module: plugin.name for plugin in installed().values()}
+    marks = metadata.entry_points(group=DEFAULT_GROUP)
+    return sorted({f"{plugins[mark.module]}/{mark.name}" for mark in marks if mark.module in plugins})
+
+
 def default_name() -> str:
-    """The recipe that a plugin's metadata mark as the default. Raises `RecipeError` where there is none, or
-    more than one."""
-    plugins: dict[str, Installed] = {plugin.module: plugin for plugin in installed().values()}
-    names = sorted(
-        {
-            f"{plugins[entry.module].name}/{entry.name}"
-            for entry in metadata.entry_points(group=DEFAULT_GROUP)
-            if entry.module in plugins
-        }
-    )
+    """The default recipe. Raises `RecipeError` where there is none, or more than one."""
+    names = default_names()
     if len(names) == 1:
         return names[0]
     if names:
         raise RecipeError(
-            f"more than one recipe is marked as the default: {', '.join(names)}", hint="name one of them"
+            f"more than one recipe is marked as the default: {', '.join(names)}", hint="name one"
         )
     raise RecipeError(
-        "no installed plugin marks a recipe as the default", hint="name a recipe; `recipes list` shows them"
+        "no installed plugin marks a recipe as the default", hint="name a recipe: `recipes list`"
     )
 
 
@@ -228,7 +227,13 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} cannot be a key", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice", key_node.start_mark
@@ -241,7 +246,7 @@ def read(path: Path) -> dict[str, Any]:
     """A recipe file as a mapping. Raises `RecipeError` with file and line."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 (it derives from SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.reader.ReaderError) as error:
         raise RecipeError(f"{path} cannot be read: {error}", hint="give a UTF-8 text file") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"

@@ -10,14 +10,14 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from core.context import Context
+from core.context import Context, pick_device
 from core.errors import OutputError, UsageError, describe
 from core.progress import Progress
 from core.recipe import Resolved, dump, resolve
@@ -80,18 +80,6 @@ def execute(resolved: Resolved, *, out: Path, device: str, quiet: bool) -> Run:
         _deterministic(),
     ):
         return _stages(context, resolved, folder)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name. Raises `UsageError` where torch does not know it or cannot compute on it."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device {name!r} cannot be used: {str(error).splitlines()[0]}", "try --device cpu"
-        ) from error
-    return device
 
 
 def _stages(context: Context, resolved: Resolved, folder: Path) -> Run:
@@ -157,9 +145,11 @@ def _folder(out: Path, name: str, context: Context) -> Iterator[Path]:
     try:
         yield folder
     except UsageError:
-        if context.stage in BEFORE_TRAINING:
-            for parent in made:
-                shutil.rmtree(parent, ignore_errors=True)
+        if context.stage in BEFORE_TRAINING or (context.stage == "fine_tune" and context.step == 0):
+            shutil.rmtree(folder, ignore_errors=True)
+            for parent in made[1:]:
+                with suppress(OSError):  # another run has put its own there meanwhile
+                    parent.rmdir()
         raise
 
 

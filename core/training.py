@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from core.context import Context, derive_seed, seed_torch
 from core.contract import SELECT, TRAIN, Phase, Split, StepResult, Task
-from core.errors import TrainingError
+from core.errors import RecipeError, TrainingError
 from core.evidence.scores import score
 from core.inference import metric_named, to_device
 
@@ -21,7 +21,8 @@ def train(context: Context, task: Task, model: nn.Module, splits: Mapping[str, S
     """Move `model` from θ0' to θ1 on `splits["train"]`; `splits["select"]` chooses the epoch where the recipe
     keeps the best.
 
-    Raises `TrainingError` where the loss of an epoch is not finite, or a phase is left without epochs.
+    Raises `TrainingError` where the loss of an epoch is not finite, `RecipeError` where a phase is left without
+    epochs.
     """
     for _ in iterate(context, task, model, splits):
         pass
@@ -107,18 +108,19 @@ def schedule(name: str, warmup: float, step: int, steps: int) -> float:
 
 
 def phase_epochs(phases: Sequence[Phase], epochs: int) -> list[int]:
-    """How many epochs each phase gets. Raises `TrainingError` where one is left with none."""
+    """How many epochs each phase gets. Raises `RecipeError` where one is left with none."""
     fixed = sum(phase.epochs or 0 for phase in phases)
     open_phases = sum(phase.epochs is None for phase in phases)
     if open_phases > 1:
-        raise TrainingError(
-            "more than one phase of the strategy takes all epochs that are left", "give all but one a length"
+        raise RecipeError(
+            "fine_tune.strategy: more than one phase takes all epochs that are left",
+            hint="give all but one a length",
         )
     lengths = [epochs - fixed if phase.epochs is None else phase.epochs for phase in phases]
     if any(length < 1 for length in lengths):
-        raise TrainingError(
-            f"the strategy's phases take {fixed} epochs, and fine_tune.epochs is {epochs}: a phase is left with none",
-            f"set fine_tune.epochs to more than {fixed}",
+        raise RecipeError(
+            f"fine_tune.epochs is {epochs}, and the strategy's phases take {fixed}: one is left with none",
+            hint=f"set fine_tune.epochs to more than {fixed}",
         )
     return lengths
 
@@ -142,14 +144,20 @@ def select(model: nn.Module, phase: Phase) -> None:
     chosen = set(names)
     for name, parameter in known.items():
         parameter.requires_grad_(name in chosen)
-    _set_modes(model, training=True)
+    _set_modes(model, training=True, whole=True)
 
 
-def _set_modes(module: nn.Module, *, training: bool) -> None:
+def _set_modes(module: nn.Module, *, training: bool, whole: bool) -> None:
+    """A module without parameters goes with its parent: dropout where any of the parent's move, one with buffers
+    (running statistics) only where all of them do."""
     own = list(module.parameters())
-    module.training = any(parameter.requires_grad for parameter in own) if own else training
+    if own:
+        training, whole = any(p.requires_grad for p in own), all(p.requires_grad for p in own)
+    elif next(module.buffers(), None) is not None:
+        training = whole
+    module.training = training
     for child in module.children():
-        _set_modes(child, training=module.training)
+        _set_modes(child, training=training, whole=whole)
 
 
 def _groups(

@@ -76,21 +76,31 @@ class AdamW(Optimizer):
         self.max_grad_norm = max_grad_norm
         self.skipped_steps = 0
         super().__init__(params, defaults)
-        for group in self.param_groups:
-            start = group.pop("anchor_to", None)
-            if start is not None and [s.shape for s in start] != [p.shape for p in group["params"]]:
-                raise ValueError(
-                    "AdamW: anchor_to must hold one tensor of the same shape for each parameter of its group"
-                )
-            for i, parameter in enumerate(group["params"]):
-                state = self.state[parameter]
-                state["step"] = 0
-                state["exp_avg"] = torch.zeros_like(parameter)
-                state["exp_avg_sq"] = torch.zeros_like(parameter)
-                if group["anchor"]:
-                    state["anchor_to"] = (parameter if start is None else start[i]).detach().clone()
-                if group["ema_decay"] is not None:
-                    state["ema"] = parameter.detach().clone()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        start = group.pop("anchor_to", None)
+        if start is not None and [s.shape for s in start] != [p.shape for p in group["params"]]:
+            raise ValueError(
+                "AdamW: anchor_to must hold one tensor of the same shape for each parameter of its group"
+            )
+        for i, parameter in enumerate(group["params"]):
+            state = self.state[parameter]
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+            if group["anchor"]:
+                state["anchor_to"] = (parameter if start is None else start[i]).detach().clone()
+            if group["ema_decay"] is not None:
+                state["ema"] = parameter.detach().clone()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            **super().__getstate__(),
+            "max_grad_norm": self.max_grad_norm,
+            "skipped_steps": self.skipped_steps,
+        }
 
     @overload
     def step(self, closure: None = None) -> None: ...

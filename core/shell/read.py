@@ -13,13 +13,15 @@ import torch
 from torch import nn
 
 from core.bases import digest, read_tensors
-from core.contract import JSON, REPORT, BaseSource, Dataset, Row, Task
-from core.errors import BaseError, ShellError
+from core.context import Context, pick_device
+from core.contract import JSON, REPORT, RETAIN, BaseSource, Dataset, Row, Task
+from core.errors import BaseError, ShellError, nearest
 from core.evidence.scores import score
-from core.inference import complete, predict
+from core.inference import complete
 from core.prepared import Fitted, Pipeline, encode
+from core.progress import Progress
 from core.recipe import Resolved, resolve_content
-from core.rows import identify
+from core.rows import halves, identify
 from core.shell import FORMAT
 from core.shell.write import data_digest
 from core.stages.modify import replay
@@ -36,7 +38,7 @@ class Adapted:
     pipeline: Pipeline
     state: JSON
     provenance: Mapping[str, Any]
-    device: torch.device
+    context: Context
 
     def predict(self, inputs: str | Sequence[str]) -> list[dict[str, JSON]]:
         """Predictions for what a user types or points at; what that may be is the task's to say (see its
@@ -56,8 +58,13 @@ class Adapted:
 
     def rows(self, split: str = REPORT) -> list[Row]:
         """The rows of a split of the recipe's dataset, after the transforms. Raises `ShellError`."""
+        if split not in self.provenance["data"]:
+            raise ShellError(
+                f"{self.shell}: the run had no split {split!r}", nearest(split, self.provenance["data"])
+            )
         dataset: Dataset = self.resolved.make(self.resolved.recipe.data)
-        rows = self.pipeline.apply(identify(dataset.rows()[split]))
+        raw = identify(dataset.rows()[split])
+        rows = self.pipeline.apply(halves(raw)[1] if split == RETAIN else raw)
         found, recorded = (
             data_digest(encode(self.task, split, rows, self.state)),
             self.provenance["data"][split]["digest"],
@@ -72,8 +79,10 @@ class Adapted:
     def predict_rows(self, rows: Sequence[Row]) -> list[dict[str, JSON]]:
         """Predictions of rows that the transforms have seen, with their ids and targets."""
         split = encode(self.task, "rows", rows, self.state)
-        size = self.resolved.recipe.evaluate.batch_size
-        return complete(predict(self.task, self.model, split, self.device, size), rows, "adapted")
+        predictions = self.context.plugins.hook.taoke_evaluate(
+            context=self.context, task=self.task, model=self.model, split=split
+        )
+        return complete(predictions, rows, "adapted")
 
 
 def load(
@@ -81,27 +90,27 @@ def load(
     *,
     device: str = "cpu",
     plugins: Sequence[str] = (),
-    plugin_files: Sequence[Path] = (),
+    plugin_files: Sequence[str | Path] = (),
 ) -> Adapted:
     """Load an adapted model. Raises `ShellError` where the shell is missing, incomplete, damaged or of
     another format, `BaseError` where its base is not to be had or not the same, `PluginError` where a
     plugin it needs is missing."""
     folder = shell_folder(Path(shell))
-    described = _read_json(folder / "delta.json")
+    described = _read_json(folder / "delta.json", "format", "base", "edits", "tensors", "adapted")
     if described.get("format") != FORMAT:
         raise ShellError(
             f"{folder} has the shell format {described.get('format')!r}; this taoke reads {FORMAT}",
             "use a matching taoke",
         )
-    provenance = _read_json(folder / "provenance.json")
-    states = _read_json(folder / "preprocess.json")
+    provenance = _read_json(folder / "provenance.json", "name", "recipe", "data", "evidence")
+    states = _read_json(folder / "preprocess.json", "transforms", "task")
     where = f"{folder}/provenance.json"
     resolved = resolve_content(
         provenance["recipe"],
         provenance["name"],
         where,
         plugins=plugins,
-        plugin_files=plugin_files,
+        plugin_files=[Path(path) for path in plugin_files],
         strict=False,
     )
     source: BaseSource = resolved.make(resolved.recipe.base)
@@ -118,16 +127,16 @@ def load(
         Fitted(use.name, resolved.make(use), state)
         for use, state in zip(resolved.recipe.preprocess, states["transforms"].values(), strict=True)
     ]
-    target = torch.device(device)
+    context = Context(resolved.recipe, resolved.plugins, pick_device(device), Progress(quiet=True))
     return Adapted(
         folder,
         resolved,
         task,
-        model.requires_grad_(False).eval().to(target),
+        model.requires_grad_(False).eval().to(context.device),
         Pipeline(steps),
         states["task"],
         provenance,
-        target,
+        context,
     )
 
 
@@ -171,9 +180,13 @@ def shell_folder(path: Path) -> Path:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, *keys: str) -> dict[str, Any]:
+    hint = "copy the whole shell again"
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ShellError(f"{path} is missing or damaged: {error}", "copy the whole shell again") from error
+        raise ShellError(f"{path} is missing or damaged: {error}", hint) from error
+    lacking = [key for key in keys if key not in content] if isinstance(content, dict) else keys
+    if lacking:
+        raise ShellError(f"{path} is damaged: it lacks {', '.join(lacking)}", hint)
     return content

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from core.context import Context, derive_seed, seed_torch
+from core.context import Context, derive_seed
 from core.contract import REPORT, RETAIN, SELECT, TRAIN, Metric, Split
-from core.errors import EditError
 from core.evidence.scores import parts
 from core.evidence.weigh import SCRATCH, Evidence, Predictions, weigh
 from core.inference import complete, metric_named
@@ -48,9 +46,8 @@ def evaluate(context: Context, tuned: Tuned) -> Evidence:
     for contender in task.trivial(prepared.base, fitted_on):
         trivial.append(contender.name)
         keep(contender.name, REPORT, contender.predict(report.rows))
-    if recipe.evaluate.scratch:
-        fresh = fresh_weights(context, tuned.modified.model)
-        keep(SCRATCH, REPORT, ask(trained(context, tuned.modified, fresh, SCRATCH), report))
+    if tuned.modified.scratch is not None:
+        keep(SCRATCH, REPORT, ask(trained(context, tuned.modified, tuned.modified.scratch, SCRATCH), report))
     keep("adapted", REPORT, ask(tuned.model, report))
     if RETAIN in prepared.splits:
         keep("base", RETAIN, ask(base_model, prepared.for_base(RETAIN)))
@@ -67,24 +64,6 @@ def evaluate(context: Context, tuned: Tuned) -> Evidence:
         resamples=recipe.evaluate.resamples,
         seed=derive_seed(context.seed, "bootstrap"),
     )
-
-
-def fresh_weights(context: Context, model: nn.Module) -> nn.Module:
-    """The same structure with newly drawn weights, by each module's own `reset_parameters`. Raises
-    `EditError` where a module holds parameters and cannot reset them."""
-    fresh = deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
-        seed_torch(torch.device("cpu"), derive_seed(context.seed, "scratch"))
-        for name, module in fresh.named_modules():
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset):
-                reset()
-            elif next(module.parameters(recurse=False), None) is not None:
-                raise EditError(
-                    f"module {name or '(the model)'} ({type(module).__name__}) has parameters but no reset_parameters",
-                    "give it one, so that scratch can start afresh, or set evaluate.scratch to false",
-                )
-    return fresh
 
 
 def save(predictions: Mapping[tuple[str, str], Predictions], folder: Path) -> None:

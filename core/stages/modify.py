@@ -7,12 +7,14 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from core import edits
-from core.context import Context
+from core.context import Context, derive_seed, seed_torch
 from core.contract import Edit
 from core.edits import Applied
+from core.errors import EditError
 from core.loader import Plugins
 from core.prepared import Prepared
 from core.recipe import Use
@@ -20,11 +22,13 @@ from core.recipe import Use
 
 @dataclass(frozen=True)
 class Modified:
-    """The edited model before any training, and the edits that made it."""
+    """The edited model before any training, the edits that made it, and, where the recipe asks for it, the same
+    structure with fresh weights."""
 
     prepared: Prepared
     model: nn.Module
     edits: Sequence[Applied]
+    scratch: nn.Module | None
 
     @property
     def preserves(self) -> bool:
@@ -40,7 +44,8 @@ def modify(context: Context, prepared: Prepared) -> Modified:
     model, more = replay(context.plugins, model, asked)
     for edit in (*applied, *more):
         context.events.emit("edit", spec=edit.spec, description=edit.description, preserves=edit.preserves)
-    return Modified(prepared, model, [*applied, *more])
+    scratch = fresh_weights(context, model) if context.recipe.evaluate.scratch else None
+    return Modified(prepared, model, [*applied, *more], scratch)
 
 
 def replay(
@@ -54,3 +59,21 @@ def replay(
         return edit
 
     return edits.apply(model, specs, make)
+
+
+def fresh_weights(context: Context, model: nn.Module) -> nn.Module:
+    """The same structure with newly drawn weights, by each module's own `reset_parameters`. Raises
+    `EditError` where a module holds parameters and cannot reset them."""
+    fresh = deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        seed_torch(torch.device("cpu"), derive_seed(context.seed, "scratch"))
+        for name, module in fresh.named_modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+            elif next(module.parameters(recurse=False), None) is not None:
+                raise EditError(
+                    f"module {name or '(the model)'} ({type(module).__name__}) has parameters but no reset_parameters",
+                    "give it one, so that scratch can start afresh, or set evaluate.scratch to false",
+                )
+    return fresh

@@ -31,7 +31,13 @@ def preprocess(context: Context, resolved: Resolved, base: Base) -> Prepared:
             context.warn(f"{count} examples stand in both {one} and {other}")
     refuse_leaks(shared, allowed="duplicates" in recipe.allow)
     if RETAIN in splits:
+        count = len(splits[RETAIN])
         splits[RETAIN] = halves(splits[RETAIN])[1]
+        if not splits[RETAIN]:
+            raise DataError(
+                f"of the {count} rows in retain none falls into the half that is looked at once",
+                "give it more rows, or set evaluate.retain to false",
+            )
     prepared: Prepared = context.plugins.hook.taoke_preprocess(
         context=context, base=base, task=task, splits=splits
     )
