@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from core.contract import JSON, Base
@@ -47,6 +47,11 @@ def read_tensors(path: Path, what: str) -> dict[str, Tensor]:
             f"{what}: {path} ({path.stat().st_size} bytes) is truncated or no safetensors file: {error}",
             "restore the file from where it came",
         ) from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file with the permissions of any new file (safetensors' own writer makes it private)."""
+    path.write_bytes(save(dict(tensors)))
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
@@ -115,7 +120,7 @@ def save_base(folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapp
     for the reader `data`, `command` and `score`."""
     folder.mkdir(parents=True, exist_ok=True)
     stored = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    save_file(stored, folder / f"{name}.safetensors")
+    write_tensors(folder / f"{name}.safetensors", stored)
     made = digest(stored)
     text = json.dumps({**card, "digest": made}, indent=1, ensure_ascii=False)
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")

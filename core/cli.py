@@ -342,6 +342,9 @@ def _root(
 
 def main() -> None:
     """The console script `taoke`, and `python -m core`."""
+    # libgomp's threads otherwise spin at every barrier, and on a machine whose cores are busy with something else each
+    # small kernel then waits for whole time slices: 30 times slower for a small network. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     name = "taoke" if Path(sys.argv[0]).stem == "taoke" else "python -m core"
     try:
         code = app(prog_name=name, standalone_mode=False)

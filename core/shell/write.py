@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.bases import digest
+from core.bases import digest, write_tensors
 from core.context import Context
 from core.contract import Split
 from core.evidence.weigh import Evidence
@@ -31,7 +30,7 @@ def write(folder: Path, context: Context, name: str, tuned: Tuned, evidence: Evi
     modified = tuned.modified
     prepared = modified.prepared
     changed = delta(modified.model, tuned.model)
-    save_file(changed, folder / "delta.safetensors")
+    write_tensors(folder / "delta.safetensors", changed)
     _write_json(
         folder / "delta.json",
         {

@@ -1,0 +1,165 @@
+"""Language modelling: text in, bits per byte out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from core.contract import JSON, Base, Contender, Metric, Row, Split
+from core.errors import BaseError, DataError
+from plugins.nlp.contenders import contenders
+from plugins.nlp.data import windows
+from plugins.nlp.options import LanguageModellingOptions
+from plugins.nlp.tokenizer import Tokenizer
+
+IGNORED = -100
+"""The target where there is none: behind the end of a window."""
+
+LONGEST = 65_536
+"""Bytes of a text that a user gives, at most."""
+
+
+class BitsPerByte:
+    """What a lossless coder would need with this model, whatever its tokens are."""
+
+    name, unit, higher_is_better = "bits_per_byte", "bits/byte", False
+
+    def score(self, row: Mapping[str, JSON]) -> tuple[float, float]:
+        return row["bits"], row["bytes"]
+
+
+class LanguageModelling:
+    """Predict each token of a text from those before it, the first one from `bos`.
+
+    A row's `inputs` is `{"text": ...}`. A text longer than `window` bytes is coded in windows, each on its own. The
+    state is `{"merges": ...}`, the base's tokenizer. An example is its windows as lists of tokens, its bytes, and
+    how many tokens to continue it with; a batch is
+
+        tokens    (windows, time) int64, beginning with `bos`
+        targets   (windows, time) int64, the token that follows each, `IGNORED` behind the end
+        example   (windows,) int64, whose window it is
+        bytes     (examples,) int64
+        continue  (examples,) int64
+
+    and its outputs are `logits` (windows, time, vocabulary) and `continuation`, a list of tokens an example.
+    """
+
+    def __init__(self, options: LanguageModellingOptions) -> None:
+        self._options = options
+        self._tokenizer: tuple[JSON, Tokenizer] | None = None
+
+    def fit(self, rows: Sequence[Row], brought: Mapping[str, JSON]) -> JSON:
+        if "merges" not in brought:
+            raise BaseError(
+                "the base brings no tokenizer: its preprocessing has no task.merges",
+                "use a base of this plugin, or one whose card has the merges",
+            )
+        return {"merges": brought["merges"]}
+
+    def edits(self, model: nn.Module, state: JSON) -> Sequence[Mapping[str, JSON]]:
+        return []
+
+    def encode(self, row: Row, state: JSON) -> dict[str, Any]:
+        tokenizer = self._tokenizer_of(state)
+        text = row.inputs["text"]
+        pieces = [[tokenizer.bos, *tokenizer.encode(piece)] for piece in windows(text, self._options.window)]
+        return {"windows": pieces, "bytes": len(text.encode()), "continue": row.inputs.get("continue", 0)}
+
+    def collate(self, examples: Sequence[Mapping[str, Any]], rng: torch.Generator) -> dict[str, Tensor]:
+        pieces = [(i, piece) for i, example in enumerate(examples) for piece in example["windows"]]
+        tokens = torch.zeros(len(pieces), max(len(piece) for _, piece in pieces), dtype=torch.int64)
+        targets = torch.full_like(tokens, IGNORED)
+        for row, (_, piece) in enumerate(pieces):
+            tokens[row, : len(piece)] = torch.tensor(piece)
+            targets[row, : len(piece) - 1] = tokens[row, 1 : len(piece)]
+        return {
+            "tokens": tokens,
+            "targets": targets,
+            "example": torch.tensor([i for i, _ in pieces]),
+            "bytes": torch.tensor([example["bytes"] for example in examples]),
+            "continue": torch.tensor([example["continue"] for example in examples]),
+        }
+
+    def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        continuation = []
+        for i in batch["continue"].nonzero()[:, 0].tolist():
+            last = int((batch["example"] == i).nonzero()[-1])
+            known = batch["tokens"][last][: int((batch["targets"][last] != IGNORED).sum()) + 1]
+            continuation.append(continued(model, known, int(batch["continue"][i])))
+        return {"logits": model(batch["tokens"]), "continuation": continuation}
+
+    def loss(self, outputs: Mapping[str, Any], batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Nats, summed over the tokens, and their number."""
+        return _nats(outputs, batch).sum(), (batch["targets"] != IGNORED).sum()
+
+    def predict(
+        self, outputs: Mapping[str, Any], batch: Mapping[str, Tensor], state: JSON
+    ) -> list[dict[str, JSON]]:
+        """`bits` and `bytes` of each text; where it is to be continued, also `bits_per_byte` and `continuation`."""
+        nats = torch.zeros(len(batch["bytes"]), dtype=torch.float64, device=batch["bytes"].device)
+        nats.index_add_(0, batch["example"], _nats(outputs, batch).sum(1, dtype=torch.float64))
+        rows: list[dict[str, JSON]] = [
+            {"bits": bits, "bytes": size}
+            for bits, size in zip((nats / math.log(2)).tolist(), batch["bytes"].tolist(), strict=True)
+        ]
+        asked = [row for row, count in zip(rows, batch["continue"].tolist(), strict=True) if count]
+        for row, tokens in zip(asked, outputs["continuation"], strict=True):
+            row["bits_per_byte"] = row["bits"] / row["bytes"]
+            row["continuation"] = self._tokenizer_of(state).decode(tokens)
+        return rows
+
+    def parse(self, inputs: Sequence[str]) -> list[Row]:
+        """Each input is a text, or `@PATH`, a UTF-8 text file."""
+        return [Row({"text": _read(given), "continue": self._options.continuation}) for given in inputs]
+
+    def metrics(self) -> Sequence[Metric]:
+        return [BitsPerByte()]
+
+    def trivial(self, base: Base, splits: Mapping[str, Split]) -> Sequence[Contender]:
+        return contenders([row.inputs["text"] for row in splits["train"].rows])
+
+    def _tokenizer_of(self, state: JSON) -> Tokenizer:
+        if self._tokenizer is None or self._tokenizer[0] is not state:
+            self._tokenizer = state, Tokenizer(state["merges"])
+        return self._tokenizer[1]
+
+
+@torch.no_grad()
+def continued(model: nn.Module, tokens: Tensor, count: int) -> list[int]:
+    """The `count` tokens that follow `tokens` (time,), each the likeliest after those before it."""
+    start = len(tokens)
+    for _ in range(count):
+        tokens = torch.cat((tokens, model(tokens[None])[0, -1:].argmax(-1)))
+    return tokens[start:].tolist()
+
+
+def _nats(outputs: Mapping[str, Any], batch: Mapping[str, Tensor]) -> Tensor:
+    """(windows, time), zero where there is no target."""
+    logits = outputs["logits"].transpose(1, 2)
+    return functional.cross_entropy(logits, batch["targets"], ignore_index=IGNORED, reduction="none")
+
+
+def _read(given: str) -> str:
+    text = given
+    if given.startswith("@"):
+        path = Path(given[1:])
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{given}: expected a UTF-8 text file at {path}: {error}",
+                "give @PATH of a text file; a text that begins with @ goes into a file, too",
+            ) from error
+    size = len(text.encode(errors="surrogateescape"))
+    if not 0 < size <= LONGEST:
+        raise DataError(
+            f"{given[:60]!r}: expected 1 to {LONGEST} bytes of text, got {size}",
+            "give a text, or @PATH of a text file",
+        )
+    return text

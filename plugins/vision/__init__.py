@@ -1,0 +1,1 @@
+"""Image classification: scikit-learn's digits, a small convolutional base, transforms, trivial contenders."""
