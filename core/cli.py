@@ -345,6 +345,8 @@ def main() -> None:
     # libgomp's threads otherwise spin at every barrier, and on a machine whose cores are busy with something else each
     # small kernel then waits for whole time slices: 30 times slower for a small network. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # cuBLAS is deterministic only with it: https://docs.nvidia.com/cuda/cublas, "Results reproducibility".
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     name = "taoke" if Path(sys.argv[0]).stem == "taoke" else "python -m core"
     try:
         code = app(prog_name=name, standalone_mode=False)

@@ -104,28 +104,21 @@ def rendered(run: Mapping[str, Any]) -> Group:
     metrics = list(next(iter(run["contenders"].values())))
     better = "higher" if run["higher_is_better"] else "lower"
     table = Table(
-        title=f"{run['recipe']}: report split, {primary} decides ({better} is better)", title_justify="left"
+        title=f"{run['recipe']}, report split: {primary} decides, {better} is better", title_justify="left"
     )
-    table.add_column("contender", no_wrap=True)
+    table.add_column("contender", overflow="fold")
     for metric in metrics:
         table.add_column(metric, justify="right", no_wrap=True)
-    table.add_column(
-        f"{primary} minus base, {run['confidence']:.0%} paired interval", justify="right", no_wrap=True
-    )
+    table.add_column(f"minus base [{run['confidence']:.0%} paired]", justify="right", no_wrap=True)
     for name, scores in run["contenders"].items():
         shown = "" if name == "base" else _interval(run["differences"][name][primary])
         style = "bold" if name == "adapted" else None
         table.add_row(name, *(f"{scores[metric]:.4f}" for metric in metrics), shown, style=style)
-    lines = []
+    lines = [f"verdict   {run['verdict']}: the adapted model"]
+    lines += [f"          {reason}" for reason in run["reasons"]]
     if run["retain"]:
-        kept = run["retain"]
-        lost = run["forgetting"]
-        forgotten = f"; forgotten {lost['value']:.1%} [{lost['low']:.1%}, {lost['high']:.1%}]" if lost else ""
-        lines.append(
-            f"retain    {primary} on the base's own task: base {kept['base'][primary]:.4f},"
-            f" adapted {kept['adapted'][primary]:.4f}{forgotten}"
-        )
-    lines.append(f"verdict   {run['verdict']}: adapted is " + "; ".join(run["reasons"]))
+        base, adapted = run["retain"]["base"][primary], run["retain"]["adapted"][primary]
+        lines.append(f"retain    {primary} on the base's own task: base {base:.4f}, adapted {adapted:.4f}")
     lines.append("seconds   " + ", ".join(f"{name} {value:.1f}" for name, value in run["seconds"].items()))
     lines += [f"run       {run['run']}", f"shell     {run['shell']}"]
     return Group(table, *(Text(line) for line in lines))

@@ -32,17 +32,21 @@ def _feed(digest: hashlib.blake2b, value: Any) -> None:
         digest.update(b"[%d" % len(value))
         for item in value:
             _feed(digest, item)
-    elif isinstance(value, torch.Tensor):
-        _feed(digest, value.detach().cpu().numpy())
-    elif isinstance(value, np.ndarray):
-        digest.update(f"a{value.dtype.str}{value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
     elif isinstance(value, bytes):
         digest.update(b"b%d:" % len(value) + value)
     elif isinstance(value, str):
-        encoded = value.encode()
+        encoded = value.encode(errors="surrogatepass")
         digest.update(b"s%d:" % len(encoded) + encoded)
-    elif value is None or isinstance(value, bool | int | float | np.generic):
+    elif isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu()
+        if tensor.dtype == torch.bfloat16:  # numpy has none
+            digest.update(b"bf16")
+            tensor = tensor.view(torch.int16)
+        _feed(digest, tensor.numpy())
+    elif isinstance(value, np.ndarray | np.generic) and value.dtype != object:
+        digest.update(f"a{value.dtype.str}{value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    elif value is None or isinstance(value, bool | int | float):
         digest.update(f"{type(value).__name__}{value!r};".encode())
     else:
         raise DataError(

@@ -37,27 +37,27 @@ def judge(
     answers: list[bool | None] = []
     reasons = []
     for rival, gain in gains.items():
-        answer = True if gain.low > 0 else False if gain.high < 0 else None
+        answer = _answer(yes=gain.low > 0, no=gain.high < 0)
+        says = {True: "is better than", False: "is worse than", None: "is not distinguishable from"}[answer]
+        reason = f"{says} {rival}: {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
         if rival != remark_on:
             answers.append(answer)
-        says = {True: "better than", False: "worse than", None: "not distinguishable from"}[answer]
-        helped = " (so the base did not help)" if rival == remark_on and answer is not True else ""
-        reasons.append(f"{says} {rival}: {gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}]{helped}")
-    if forgetting is not None and max_forgetting is not None:
-        answer = (
-            True if forgetting.high <= max_forgetting else False if forgetting.low > max_forgetting else None
-        )
-        answers.append(answer)
-        forgot = {
-            True: "forgot no more than",
-            False: "forgot more than",
-            None: "may have forgotten more than",
-        }
-        reasons.append(
-            f"{forgot[answer]} {max_forgetting:.1%} of the base's score on its own task:"
-            f" {forgetting.value:.1%} [{forgetting.low:.1%}, {forgetting.high:.1%}]"
-        )
-    verdict = (
-        SHIP if all(answer is True for answer in answers) else NO_SHIP if False in answers else INCONCLUSIVE
-    )
-    return Verdict(verdict, tuple(reasons))
+        elif not answer:
+            reason += " (so the base did not help)"
+        reasons.append(reason)
+    if forgetting is not None:
+        lost = f"{forgetting.value:.1%} [{forgetting.low:.1%}, {forgetting.high:.1%}]"
+        reason = f"forgot {lost} of the base's score on its own task"
+        if max_forgetting is not None:
+            answer = _answer(yes=forgetting.high <= max_forgetting, no=forgetting.low > max_forgetting)
+            answers.append(answer)
+            says = {True: "within", False: "beyond", None: "not clearly within"}[answer]
+            reason += f", {says} the {max_forgetting:.1%} allowed"
+        reasons.append(reason)
+    if all(answers):
+        return Verdict(SHIP, tuple(reasons))
+    return Verdict(NO_SHIP if False in answers else INCONCLUSIVE, tuple(reasons))
+
+
+def _answer(*, yes: bool, no: bool) -> bool | None:
+    return True if yes else False if no else None

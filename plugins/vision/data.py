@@ -38,7 +38,7 @@ def base_split() -> tuple[list[Row], list[Row]]:
 
 
 class Digits:
-    """The dataset `digits`: all ten digits of the second half with Gaussian noise, clamped; `retain` is clean.
+    """The dataset `digits`: all ten digits of the second half, with Gaussian noise; `retain` is clean.
 
     A row's inputs are a float32 tensor (1, 8, 8) of values from 0 to 16, its target the digit as a string.
     """

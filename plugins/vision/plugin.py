@@ -26,7 +26,7 @@ def taoke_register() -> Iterable[Component]:
     return [
         _component("task", "classify", "one label for each image", "tasks:Classify", "Classify"),
         _component(
-            "dataset", "digits", "scikit-learn's digits, noisy, two of them new", "data:Digits", "Digits"
+            "dataset", "digits", "scikit-learn's digits, noisier, two of them new", "data:Digits", "Digits"
         ),
         _component("base", "builtin", "a base that comes with the plugin", "models:Builtin", "Builtin"),
         _component("transform", "scale", "a fixed range of values to another", "transforms:Scale", "Scale"),

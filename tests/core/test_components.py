@@ -17,8 +17,8 @@ class Sized(Options):
     ratio: float = 0.5
 
 
-class Loose(Sized):
-    model_config = {"extra": "ignore"}
+class Loose(Sized, extra="ignore"):
+    pass
 
 
 def make(options):
@@ -118,7 +118,7 @@ def test_options_that_would_let_a_misspelt_key_pass_are_refused(options, says):
 def test_attribute_that_a_module_lacks_is_the_plugin_s_mistake():
     """The reference is quoted as it was registered."""
     with pytest.raises(
-        ComponentError, match="task 'x' names 'core.errors:Nothing', but module 'core.errors' has no"
+        ComponentError, match=r"task 'x' names 'core.errors:Nothing', but module 'core.errors' has no"
     ):
         import_attribute("core.errors:Nothing", "task 'x'")
 

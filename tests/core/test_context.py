@@ -106,7 +106,7 @@ def test_many_events_reach_the_file_before_it_is_closed(tmp_path):
 def test_record_that_cannot_be_opened_is_an_output_error(tmp_path):
     """A path below a regular file."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="file/events.jsonl"):
+    with pytest.raises(OutputError, match=r"file/events\.jsonl"):
         Events().open(tmp_path / "file" / "events.jsonl")
 
 
