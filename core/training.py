@@ -14,7 +14,7 @@ from core.context import Context, derive_seed, seed_torch
 from core.contract import SELECT, TRAIN, Phase, Split, StepResult, Task
 from core.errors import RecipeError, TrainingError
 from core.evidence.scores import score
-from core.inference import metric_named, to_device
+from core.inference import complete, metric_named, to_device
 
 
 def train(context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]) -> nn.Module:
@@ -68,6 +68,11 @@ def iterate(
                 with _averaged(updater):
                     best.look(model, epoch)
         done += epochs
+        skipped = getattr(updater, "skipped_steps", 0)
+        if skipped:
+            context.warn(
+                f"{context.contender}: {skipped} of {steps} steps were left out: a gradient was not finite"
+            )
         with _averaged(updater):
             settled = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(settled)
@@ -209,7 +214,7 @@ class _Best:
         )
         for module, mode in modes:
             module.training = mode
-        value = score(self._metric, predictions)
+        value = score(self._metric, complete(predictions, self._split.rows, context.contender))
         context.events.emit(
             "select", contender=context.contender, epoch=epoch + 1, metric=self._metric.name, value=value
         )

@@ -47,7 +47,9 @@ class Reference:
             split = next(split for split in splits if room[split] >= size)
             room[split] -= size
             splits[split] += _rows(name, text, o.window)
-        splits["retain"] = [row for name, text in docstrings(held_out=True) for row in _rows(name, text, o.window)]
+        splits["retain"] = [
+            row for name, text in docstrings(held_out=True) for row in _rows(name, text, o.window)
+        ]
         return splits
 
 
@@ -134,7 +136,7 @@ def _raw_topics() -> Mapping[str, str]:
     except ModuleNotFoundError as error:
         raise DataError(
             "this Python comes without its help topics, the module pydoc_data.topics",
-            "use a complete Python: some systems put the module into a package of its own, and embeddable ones leave it out",
+            "use a complete Python: some systems put the module into another package, and embeddable ones leave it out",
         ) from error
     return topics
 

@@ -63,7 +63,7 @@ class LanguageModel(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(batch, time) int64 to (batch, time, vocabulary) logits."""
         time = tokens.shape[1]
-        x = self.dropout(self.embedding(tokens))
+        x: Tensor = self.dropout(self.embedding(tokens))
         for block in self.blocks:
             x = block(x, self.cos[:time], self.sin[:time])
         return functional.linear(self.norm(x), self.embedding.weight)
@@ -92,7 +92,8 @@ class Block(nn.Module):
             rotated(q, cos, sin), rotated(k, cos, sin), v, is_causal=True
         )
         x = x + self.dropout(self.merge(attended.transpose(1, 2).reshape(batch, time, width)))
-        return x + self.dropout(self.narrow(functional.relu(self.widen(self.feed_norm(x))).square()))
+        fed: Tensor = self.dropout(self.narrow(functional.relu(self.widen(self.feed_norm(x))).square()))
+        return x + fed
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 PIECE = re.compile(r" ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+")
 """A word, a number, a run of marks, each with the space before it, or white space. Every character is in one."""
@@ -90,7 +91,7 @@ def learn_merges(text: str, count: int) -> list[Pair]:
 
 
 def _pairs(tokens: Sequence[int]) -> list[Pair]:
-    return list(zip(tokens, tokens[1:], strict=False))
+    return list(pairwise(tokens))
 
 
 def _merged(tokens: Sequence[int], pair: Pair, made: int) -> list[int]:

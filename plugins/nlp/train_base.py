@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import math
 import platform
 import random
 import re
@@ -26,6 +25,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -59,7 +59,7 @@ def main() -> None:
         if options.workers == 1:
             work(0, options, folder)
         else:
-            torch.multiprocessing.spawn(work, (options, folder), nprocs=options.workers)
+            spawn(work, (options, folder), nprocs=options.workers)  # type: ignore[no-untyped-call]
 
 
 def work(rank: int, options: argparse.Namespace, folder: str) -> None:
@@ -92,7 +92,7 @@ def work(rank: int, options: argparse.Namespace, folder: str) -> None:
             with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
                 logits = computed(tokens[:, :-1])
                 loss = functional.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
-            (loss / SHARDS).backward()
+            (loss / SHARDS).backward()  # type: ignore[no-untyped-call]
         if not alone:
             _add_up(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -111,7 +111,7 @@ def work(rank: int, options: argparse.Namespace, folder: str) -> None:
 
 def batch(text: str, starts: list[int], tokenizer: Tokenizer, key: int) -> Tensor:
     """(WINDOWS, TOKENS + 1) int64: windows that begin at random lines of `text`, which is read as a ring."""
-    rng = random.Random(key)
+    rng = random.Random(key)  # noqa: S311 (nothing here is secret)
     rows = []
     for _ in range(WINDOWS):
         start = rng.choice(starts)
@@ -175,7 +175,7 @@ def _add_up(model: nn.Module) -> None:
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     together = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(together)
-    parts = together.split([gradient.numel() for gradient in gradients])
+    parts = torch.split(together, [gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
 

@@ -17,8 +17,8 @@ def read(path: Path, size: tuple[int, int], values: tuple[float, float]) -> Arra
     """The image in a file, as (height, width) of `size` with `values` from black to white.
 
     `.npy` holds the array, `.csv` and `.txt` its numbers row by row; a picture (`.png`, `.jpg`, `.jpeg`) is
-    made grey, resized, and its black and white become those of `values`. Raises `DataError` with path, what
-    was expected, and what to do.
+    laid on black, made grey and resized, and its black and white become those of `values`. Raises `DataError`
+    with path, what was expected, and what to do.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -72,13 +72,18 @@ def _picture(path: Path, size: tuple[int, int], values: tuple[float, float]) -> 
     low, high = values
     try:
         with Image.open(path) as picture:
-            # The mean of the pixels that fall together: so the digits were made from larger bitmaps.
-            grey = picture.convert("L").resize((width, height), Image.Resampling.BOX)
+            if picture.mode[0] in "IF":
+                raise ValueError(f"it has more than 8 bits a channel (mode {picture.mode})")
+            layer = picture.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, "black")
+        grey = Image.alpha_composite(ground, layer).convert("L")
+        # The mean of the pixels that fall together: so the digits were made from larger bitmaps.
+        small = grey.resize((width, height), Image.Resampling.BOX)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{path}: expected a picture: {error}", "give a PNG or JPEG file that other programs can open"
+            f"{path}: expected a picture: {error}", "give an ordinary PNG or JPEG file, of 8 bits a channel"
         ) from error
-    return (np.asarray(grey, dtype=np.float32) / 255 * (high - low) + low).astype(np.float32)
+    return (np.asarray(small, dtype=np.float32) / 255 * (high - low) + low).astype(np.float32)
 
 
 def _checked(

@@ -36,7 +36,7 @@ def test_the_splits_have_the_stated_sizes_and_classes(splits: Mapping[str, Seque
 
 def test_the_default_draw_is_the_same_everywhere(splits: Mapping[str, Sequence[Row]]) -> None:
     """Figures in the documentation are of these very rows, to the bit."""
-    assert digest(splits) == "DIGEST"
+    assert digest(splits) == "3f364a0ae919ac01"
 
 
 def test_another_draw_is_another_world_with_the_same_base() -> None:

@@ -133,9 +133,21 @@ def test_a_wrong_file_is_refused(name: str, tmp_path: Path, task: Classify) -> N
     assert caught.value.hint
 
 
+def test_what_is_transparent_in_a_picture_is_black(tmp_path: Path, task: Classify) -> None:
+    """Whatever colour lies under it."""
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.full((16, 16, 4), 255, dtype=np.uint8)
+    pixels[:8, :, 3] = 0
+    image.fromarray(pixels).save(tmp_path / "a.png")
+    (row,) = task.parse([str(tmp_path / "a.png")])
+    assert row.inputs[0, :, 0].tolist() == [0.0] * 4 + [16.0] * 4
+
+
 def test_a_broken_picture_is_refused(tmp_path: Path, task: Classify) -> None:
-    """The same, for what Pillow cannot open."""
-    pytest.importorskip("PIL.Image")
+    """The same, for what Pillow cannot open, and for what it would cut off at 8 bits."""
+    image = pytest.importorskip("PIL.Image")
     (tmp_path / "a.jpg").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"a\.jpg: expected a picture"):
-        task.parse([str(tmp_path / "a.jpg")])
+    image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    for name, message in (("a.jpg", "expected a picture"), ("deep.png", "more than 8 bits a channel")):
+        with pytest.raises(DataError, match=f"{name}: .*{message}"):
+            task.parse([str(tmp_path / name)])
