@@ -173,7 +173,7 @@ class Task(Protocol):
     def predict(self, outputs: Any, batch: Any, state: JSON) -> Sequence[Mapping[str, JSON]]:
         """One JSON object an example, in the batch's order. The core adds `id`, `target` and `group`."""
 
-    def parse(self, inputs: Sequence[str]) -> Sequence[Row]:
+    def parse(self, inputs: Sequence[str], state: JSON) -> Sequence[Row]:
         """What a user types or points at, as rows without a target. Raises `DataError` with what was expected."""
 
     def metrics(self) -> Sequence[Metric]:

@@ -14,7 +14,8 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
 from importlib import metadata
@@ -341,6 +342,15 @@ class Plugins:
             where.append(f"step {context.step}")
         error.add_note("  " + ", ".join(where))
         error.taoke_attributed = True  # type: ignore[attr-defined]
+
+    @contextmanager
+    def attributing(self, context: Any) -> Iterator[None]:
+        """What a plugin raises inside gets its note, also where no hook was called."""
+        try:
+            yield
+        except Exception as error:
+            self.attribute(error, context=context)
+            raise
 
     def teardown(self, context: Any) -> None:
         """Call every plugin's teardown in reverse order; what one raises is reported and keeps no other from

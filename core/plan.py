@@ -53,20 +53,22 @@ def plan(
     context = Context(resolved.recipe, resolved.plugins, pick_device(device), Progress(quiet=True))
     settings = resolved.recipe.fine_tune
     try:
-        if settings.loss is not None:
-            context.loss = resolved.make(settings.loss)
-        prepared = preprocess(context, resolved, choose(context, resolved))
-        modified = modify(context, prepared)
-        model = deepcopy(modified.model).to(context.device)
-        phases = list(resolved.plugins.hook.taoke_select_parameters(context=context, model=model))
-        epochs = phase_epochs(phases, settings.epochs)
-        sizes = {
-            name: parameter.numel() * parameter.element_size() for name, parameter in model.named_parameters()
-        }
-        counts = {name: parameter.numel() for name, parameter in model.named_parameters()}
-        moving = [[name for group in phase.groups for name in group.parameters] for phase in phases]
-        steps = -(-len(prepared.splits[TRAIN].examples) // settings.batch_size) * sum(epochs)
-        seconds = _seconds_a_step(context, prepared.task, model, prepared.for_training())
+        with resolved.plugins.attributing(context):
+            if settings.loss is not None:
+                context.loss = resolved.make(settings.loss)
+            prepared = preprocess(context, resolved, choose(context, resolved))
+            modified = modify(context, prepared)
+            model = deepcopy(modified.model).to(context.device)
+            phases = list(resolved.plugins.hook.taoke_select_parameters(context=context, model=model))
+            epochs = phase_epochs(phases, settings.epochs)
+            sizes = {
+                name: parameter.numel() * parameter.element_size()
+                for name, parameter in model.named_parameters()
+            }
+            counts = {name: parameter.numel() for name, parameter in model.named_parameters()}
+            moving = [[name for group in phase.groups for name in group.parameters] for phase in phases]
+            steps = -(-len(prepared.splits[TRAIN].examples) // settings.batch_size) * sum(epochs)
+            seconds = _seconds_a_step(context, prepared.task, model, prepared.for_training())
     finally:
         resolved.plugins.teardown(context)
     state = max(sum(sizes[name] for name in names) for names in moving)

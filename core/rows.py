@@ -87,9 +87,10 @@ def refuse_leaks(shared: Mapping[tuple[str, str], int], *, allowed: bool) -> Non
 
 def halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """(the half that may choose, the half that is looked at once), by content hash, so that adding rows
-    moves none."""
+    moves none; rows of a group stay together."""
     choosing: list[Row] = []
     reporting: list[Row] = []
     for row in rows:
-        (choosing if int(row.id[:2], 16) % 2 else reporting).append(row)
+        key = row.id if row.group is None else content_digest(row.group)
+        (choosing if int(key[:2], 16) % 2 else reporting).append(row)
     return choosing, reporting

@@ -46,15 +46,18 @@ class Adapted:
 
         Raises `DataError` where an input is not of that kind.
         """
-        rows = identify(self.task.parse([inputs] if isinstance(inputs, str) else list(inputs)))
-        return self.predict_rows(self.pipeline.apply(rows))
+        with self.context.plugins.attributing(self.context):
+            rows = identify(
+                self.task.parse([inputs] if isinstance(inputs, str) else list(inputs), self.state)
+            )
+            return self.predict_rows(self.pipeline.apply(rows))
 
     def evaluate(self, split: str = REPORT) -> dict[str, float]:
         """Metric to score on a split of the recipe's dataset. Raises `ShellError` where the data are not
         those of the run."""
-        rows = self.rows(split)
-        predictions = self.predict_rows(rows)
-        return {metric.name: score(metric, predictions) for metric in self.task.metrics()}
+        with self.context.plugins.attributing(self.context):
+            predictions = self.predict_rows(self.rows(split))
+            return {metric.name: score(metric, predictions) for metric in self.task.metrics()}
 
     def rows(self, split: str = REPORT) -> list[Row]:
         """The rows of a split of the recipe's dataset, after the transforms. Raises `ShellError`."""
@@ -113,21 +116,22 @@ def load(
         plugin_files=[Path(path) for path in plugin_files],
         strict=False,
     )
-    source: BaseSource = resolved.make(resolved.recipe.base)
-    base = source.load()
-    if base.digest != described["base"]["digest"]:
-        raise BaseError(
-            f"{folder} was made from the base {described['base']['digest']}, and {base.origin} is {base.digest}",
-            "use the same base: a delta on another one is another model",
-        )
-    model, _ = replay(resolved.plugins, deepcopy(base.model), described["edits"])
-    _apply(model, folder, described)
-    task: Task = resolved.make(resolved.recipe.task)
-    steps = [
-        Fitted(use.name, resolved.make(use), state)
-        for use, state in zip(resolved.recipe.preprocess, states["transforms"].values(), strict=True)
-    ]
     context = Context(resolved.recipe, resolved.plugins, pick_device(device), Progress(quiet=True))
+    with resolved.plugins.attributing(context):
+        source: BaseSource = resolved.make(resolved.recipe.base)
+        base = source.load()
+        if base.digest != described["base"]["digest"]:
+            raise BaseError(
+                f"{folder} was made from the base {described['base']['digest']}, and {base.origin} is {base.digest}",
+                "use the same base: a delta on another one is another model",
+            )
+        model, _ = replay(resolved.plugins, deepcopy(base.model), described["edits"])
+        _apply(model, folder, described)
+        task: Task = resolved.make(resolved.recipe.task)
+        steps = [
+            Fitted(use.name, resolved.make(use), state)
+            for use, state in zip(resolved.recipe.preprocess, states["transforms"].values(), strict=True)
+        ]
     return Adapted(
         folder,
         resolved,

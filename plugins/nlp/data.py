@@ -9,6 +9,7 @@ import ast
 import hashlib
 import sysconfig
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from core.contract import Row
@@ -75,29 +76,33 @@ def docstrings(*, held_out: bool) -> Iterator[tuple[str, str]]:
     A docstring that stands in several files belongs to the first. Raises `DataError`.
     """
     root = Path(sysconfig.get_path("stdlib"))
-    world = set().union(*map(_runs, _raw_topics().values()))
-    seen: set[str] = set()
-    found = False
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).as_posix()
-        if LEFT_OUT & set(name.split("/")):
-            continue
-        texts = []
-        for text in _docstrings_of(path):
-            if text not in seen:
-                seen.add(text)
-                texts.append(text.strip())
-        found = found or bool(texts)
-        if held_out != (_hashed(name) % PARTS < HELD_OUT):
-            continue
-        texts = [text for text in texts if world.isdisjoint(_runs(text))]
-        if texts:
-            yield name, "\n\n".join(texts) + "\n"
-    if not found:
+    library = _library(root)
+    if not library:
         raise DataError(
             f"the library of this Python, {root}, holds no source files with docstrings",
             "use a Python with its library's sources, as python.org and conda ship it",
         )
+    world = set().union(*map(_runs, _raw_topics().values()))
+    for name, texts in library.items():
+        if held_out == (_hashed(name) % PARTS < HELD_OUT):
+            kept = [text for text in texts if world.isdisjoint(_runs(text))]
+            if kept:
+                yield name, "\n\n".join(kept) + "\n"
+
+
+@cache
+def _library(root: Path) -> Mapping[str, list[str]]:
+    seen: set[str] = set()
+    library = {}
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if LEFT_OUT & set(name.split("/")):
+            continue
+        fresh = [text for text in _docstrings_of(path) if text not in seen]
+        seen.update(fresh)
+        if fresh:
+            library[name] = [text.strip() for text in fresh]
+    return library
 
 
 def windows(text: str, size: int) -> Iterator[str]:
@@ -141,16 +146,14 @@ def _raw_topics() -> Mapping[str, str]:
     return topics
 
 
-def _docstrings_of(path: Path) -> Iterator[str]:
+def _docstrings_of(path: Path) -> list[str]:
     try:
         tree = ast.parse(path.read_bytes())
     except SyntaxError:  # the library ships templates and fixtures that are no Python
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
-                yield text
+        return []
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    found = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds))
+    return list(dict.fromkeys(text for text in found if text))
 
 
 def _hashed(name: str) -> int:

@@ -114,7 +114,7 @@ class LanguageModelling:
             row["continuation"] = self._tokenizer_of(state).decode(tokens)
         return rows
 
-    def parse(self, inputs: Sequence[str]) -> list[Row]:
+    def parse(self, inputs: Sequence[str], state: JSON) -> list[Row]:
         """Each input is a text, or `@PATH`, a UTF-8 text file."""
         return [Row({"text": _read(given), "continue": self._options.continuation}) for given in inputs]
 

@@ -80,7 +80,7 @@ class Classify:
             for i, p in zip(index.tolist(), probability.tolist(), strict=True)
         ]
 
-    def parse(self, inputs: Sequence[str]) -> list[Row]:
+    def parse(self, inputs: Sequence[str], state: State) -> list[Row]:
         """Image files; `images.read` says which, and raises `DataError`."""
         size, values = self._options.size, self._options.values
         return [Row(torch.from_numpy(images.read(Path(path), size, values))[None]) for path in inputs]

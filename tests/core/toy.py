@@ -211,7 +211,7 @@ class Quadrants:
     def predict(self, outputs: Any, batch: Any, state: Any) -> list[dict[str, Any]]:
         return [{"label": state["labels"][i]} for i in outputs.argmax(1).tolist()]
 
-    def parse(self, inputs: Sequence[str]) -> list[Row]:
+    def parse(self, inputs: Sequence[str], state: Any) -> list[Row]:
         return [Row(json.loads(text)) for text in inputs]
 
     def metrics(self) -> list[Any]:

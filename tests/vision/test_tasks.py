@@ -71,7 +71,7 @@ def test_numbers_are_read_as_they_stand(
 ) -> None:
     """The form of the dataset's own rows: (1, 8, 8), 0 to 16."""
     write(tmp_path / name)
-    (row,) = task.parse([str(tmp_path / name)])
+    (row,) = task.parse([str(tmp_path / name)], {"labels": []})
     assert row.inputs.dtype == torch.float32
     assert row.inputs.shape == (1, 8, 8)
     assert row.inputs.flatten().tolist() == pytest.approx(IMAGE.flatten().tolist())
@@ -83,7 +83,7 @@ def test_a_picture_is_made_grey_and_small(tmp_path: Path, task: Classify) -> Non
     image = pytest.importorskip("PIL.Image")
     large = np.kron(IMAGE / 16 * 255, np.ones((4, 4))).round().astype(np.uint8)
     image.fromarray(np.stack([large] * 3, 2)).save(tmp_path / "a.png")
-    (row,) = task.parse([str(tmp_path / "a.png")])
+    (row,) = task.parse([str(tmp_path / "a.png")], {"labels": []})
     assert row.inputs.shape == (1, 8, 8)
     assert row.inputs.flatten().tolist() == pytest.approx(IMAGE.flatten().tolist(), abs=0.04)
 
@@ -95,7 +95,7 @@ def test_a_picture_without_pillow_names_the_extra(
     monkeypatch.setitem(sys.modules, "PIL", None)
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match=r"a\.png: reading pictures needs Pillow") as caught:
-        task.parse([str(tmp_path / "a.png")])
+        task.parse([str(tmp_path / "a.png")], {"labels": []})
     assert caught.value.hint == "pip install 'taoke[vision]'"
 
 
@@ -128,7 +128,7 @@ def test_a_wrong_file_is_refused(name: str, tmp_path: Path, task: Classify) -> N
     file, write, message = WRONG[name]
     write(tmp_path / file)
     with pytest.raises(DataError, match=message) as caught:
-        task.parse([str(tmp_path / file)])
+        task.parse([str(tmp_path / file)], {"labels": []})
     assert str(tmp_path / file) in caught.value.message
     assert caught.value.hint
 
@@ -139,7 +139,7 @@ def test_what_is_transparent_in_a_picture_is_black(tmp_path: Path, task: Classif
     pixels = np.full((16, 16, 4), 255, dtype=np.uint8)
     pixels[:8, :, 3] = 0
     image.fromarray(pixels).save(tmp_path / "a.png")
-    (row,) = task.parse([str(tmp_path / "a.png")])
+    (row,) = task.parse([str(tmp_path / "a.png")], {"labels": []})
     assert row.inputs[0, :, 0].tolist() == [0.0] * 4 + [16.0] * 4
 
 
@@ -150,4 +150,4 @@ def test_a_broken_picture_is_refused(tmp_path: Path, task: Classify) -> None:
     image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(tmp_path / "deep.png")
     for name, message in (("a.jpg", "expected a picture"), ("deep.png", "more than 8 bits a channel")):
         with pytest.raises(DataError, match=f"{name}: .*{message}"):
-            task.parse([str(tmp_path / name)])
+            task.parse([str(tmp_path / name)], {"labels": []})

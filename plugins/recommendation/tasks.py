@@ -1,0 +1,110 @@
+"""Recommendation from what a user has: rank all items that the user does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.contract import JSON, Base, Contender, Metric, Row, Split
+from core.errors import DataError, nearest
+from plugins.recommendation import contenders
+from plugins.recommendation.data import users
+from plugins.recommendation.imports import imported
+from plugins.recommendation.ranking import MRR, NDCG, RECALL, catalogue, histories, recommend
+
+Example = tuple[Tensor, int]
+NONE = -1
+"""The index of a target that is not given, or that the state does not list."""
+
+
+class State(TypedDict):
+    """The items, in the order of the model's outputs."""
+
+    items: list[str]
+
+
+class Batch(TypedDict):
+    """Histories (batch, items), float32 of ones and zeros, and target indices (batch,), int64."""
+
+    histories: Tensor
+    targets: Tensor
+
+
+class Recommend:
+    """The task `recommend`: a user's history in, all other items out, ranked.
+
+    It trains on whole histories: a model with a zero diagonal predicts each item from the others.
+    """
+
+    def fit(self, rows: Sequence[Row], brought: Mapping[str, JSON]) -> State:
+        """The base's items keep their places; those that only `train` has follow, sorted."""
+        return {"items": catalogue(rows, brought.get("items", []))}
+
+    def edits(self, model: nn.Module, state: State) -> list[Mapping[str, JSON]]:
+        """New items begin with zeros, the score of an item that nobody has."""
+        wanted, has = len(state["items"]), model.get_parameter("bias").shape[0]
+        return [{"edit": "grow", "axis": "items", "to": wanted, "init": "zero"}] if has < wanted else []
+
+    def encode(self, row: Row, state: State) -> Example:
+        """What the state does not list is left out of the history."""
+        items = state["items"]
+        history = torch.from_numpy(histories([row], items)[0].astype(np.float32))
+        return history, items.index(row.target) if row.target in items else NONE
+
+    def collate(self, examples: Sequence[Example], rng: torch.Generator) -> Batch:
+        rows, targets = zip(*examples, strict=True)
+        return {"histories": torch.stack(rows), "targets": torch.tensor(targets)}
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        scores: Tensor = model(batch["histories"])
+        return scores
+
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, float]:
+        """The squared error of each item's score, summed over the items: the loss of EASE
+        (https://arxiv.org/abs/1905.03375)."""
+        return (outputs - batch["histories"]).square().sum(), float(len(outputs))
+
+    def predict(self, outputs: Tensor, batch: Batch, state: State) -> list[dict[str, JSON]]:
+        """As `ranking.recommend`."""
+        targets = [None if index == NONE else index for index in batch["targets"].tolist()]
+        has = batch["histories"].cpu().numpy()
+        return recommend(outputs.cpu().numpy(), has, targets, state["items"])
+
+    def parse(self, inputs: Sequence[str]) -> list[Row]:
+        """Python files, or modules separated by commas: `os,sys`. Raises `DataError` for a file that cannot be
+        read, and for a module that the plugin has never seen; files may import any."""
+        return [Row({"user": text, "history": _history(text)}) for text in inputs]
+
+    def metrics(self) -> list[Metric]:
+        return [NDCG, RECALL, MRR]
+
+    def trivial(self, base: Base, splits: Mapping[str, Split]) -> list[Contender]:
+        return contenders.trivial(base, splits)
+
+
+def _history(text: str) -> list[str]:
+    if text.endswith(".py"):
+        return sorted(_imports(Path(text)))
+    known = {item for items in users().values() for item in items}
+    typed = {name.strip() for name in text.split(",")} - {""}
+    for name in sorted(typed - known):
+        raise DataError(
+            f"{text!r}: expected Python files, or modules of the standard library separated by commas; {name!r} is"
+            " neither",
+            nearest(name, known),
+        )
+    return sorted(typed)
+
+
+def _imports(path: Path) -> set[str]:
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file", "check the path")
+    try:
+        return imported(path.read_bytes())
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: expected Python source: {error}", "give a file that Python can compile") from error
