@@ -156,6 +156,16 @@ def test_halves_keep_equal_contents_together():
     assert not {row.inputs for row in choosing} & {row.inputs for row in reporting}
 
 
+def test_halves_keep_groups_together():
+    """A document is wholly in the half that chooses or in the one that is looked at once."""
+    rows = identify([Row(i, group=f"document {i % 12}") for i in range(240)])
+    choosing, reporting = halves(rows)
+    assert len(choosing) + len(reporting) == 240
+    assert choosing
+    assert reporting
+    assert not {row.group for row in choosing} & {row.group for row in reporting}
+
+
 # --- as the command line tells it ---------------------------------------------------------------------------
 
 

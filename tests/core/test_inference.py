@@ -1,0 +1,89 @@
+"""From rows to prediction rows: what evaluating, predicting and the parity check share."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import pytest
+import torch
+
+from core.contract import Row
+from core.errors import RecipeError, TaokeError
+from core.inference import complete, metric_named, predict, to_device
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("size", [1, 7, 200, 1000])
+def test_size_of_the_batches_changes_no_prediction_and_no_order(stages, size):
+    """200 rows in 200 batches, in batches with a smaller last one, and in one."""
+    toy = stages()
+    split = toy.prepared.splits["report"]
+    whole = predict(toy.prepared.task, toy.modified.model, split, CPU, 256)
+    assert predict(toy.prepared.task, toy.modified.model, split, CPU, size) == whole
+    inputs = torch.tensor([row.inputs for row in split.rows])
+    wanted = [split.state["labels"][i] for i in toy.modified.model(inputs).argmax(1).tolist()]
+    assert [row["label"] for row in whole] == wanted
+
+
+def test_predicting_keeps_no_gradients(stages):
+    """Even where the model's parameters would."""
+    toy = stages()
+    toy.modified.model.requires_grad_(True)
+    task = toy.prepared.task
+    seen = []
+    forward = task.forward
+    task.forward = lambda model, batch: seen.append(forward(model, batch)) or seen[-1]
+    predict(task, toy.modified.model, toy.prepared.splits["select"], CPU, 256)
+    assert not any(outputs.requires_grad for outputs in seen)
+
+
+def test_predictions_get_the_id_target_and_group_of_their_rows():
+    """The core adds them; a plugin's own fields come after and may say more."""
+    rows = [Row("x", "t", group="g", id="1-0"), Row("y", id="2-0")]
+    assert complete([{"label": 1}, {"label": 2, "score": 0.5}], rows, "me") == [
+        {"id": "1-0", "target": "t", "group": "g", "label": 1},
+        {"id": "2-0", "target": None, "label": 2, "score": 0.5},
+    ]
+
+
+def test_contender_that_predicts_too_few_rows_is_named():
+    """With both numbers, and whose mistake it is."""
+    with pytest.raises(TaokeError, match="contender 'majority' predicted 1 rows of 2") as caught:
+        complete([{}], [Row("x"), Row("y")], "majority")
+    assert "plugin" in caught.value.hint
+
+
+def test_task_that_predicts_too_few_rows_fails_the_run(toy, plugin_file):
+    """Exit code 1, before a wrong pairing could be scored."""
+    plugin = plugin_file(
+        "short",
+        "@hookimpl(wrapper=True)\ndef taoke_evaluate(context):\n    return (yield)[1:]\n",
+    )
+    outcome = toy("fine_tune.epochs=1", plugins=[plugin])
+    assert outcome.code == 1
+    assert "contender 'base' predicted 199 rows of 200" in outcome.error["message"]
+
+
+def test_unknown_metric_names_the_nearest(stages):
+    """As a recipe's error, since the recipe named it."""
+    with pytest.raises(RecipeError, match="the task has no metric 'accurcy'"):
+        metric_named(stages().prepared.task, "accurcy")
+
+
+def test_batch_on_the_cpu_is_handed_on_as_it_is():
+    """No copy is made where none is needed."""
+    batch = {"x": torch.ones(2), "more": [torch.ones(1)]}
+    assert to_device(batch, CPU) is batch
+
+
+def test_batch_of_any_nesting_moves_with_its_structure():
+    """Dicts, lists, tuples and named tuples; what is no tensor stays (`meta` stands in for another device)."""
+    pair = namedtuple("pair", "x y")
+    batch = {"a": [torch.ones(2), (torch.ones(1), "text")], "b": pair(torch.ones(3), 4)}
+    moved = to_device(batch, torch.device("meta"))
+    assert moved["a"][0].device.type == moved["a"][1][0].device.type == moved["b"].x.device.type == "meta"
+    assert moved["a"][1][1] == "text"
+    assert type(moved["b"]) is pair
+    assert moved["b"].y == 4
+    assert batch["a"][0].device == CPU
