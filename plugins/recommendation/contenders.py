@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -12,24 +13,27 @@ from core.contract import JSON, SELECT, TRAIN, Base, Contender, Row, Split
 from plugins.recommendation.ease import Array, ease
 from plugins.recommendation.ranking import NDCG, catalogue, histories, recommend
 
+Scorer: TypeAlias = Callable[[Array], Array]
+"""Scores (rows, items) from histories (rows, items)."""
+
 PENALTIES = (3.0, 10.0, 30.0, 100.0)
 """Of EASE, in users."""
 SHARES = (0.3, 1.0, 3.0, 10.0)
-"""What popularity is multiplied with before it is added to the base's scores."""
+"""What other scores are multiplied with before they are added to the base's."""
 
 
 class Ranker:
-    """Ranks by scores (rows, items) that it computes from histories (rows, items)."""
+    """Ranks the items of `items` by what `scores` makes of a history."""
 
-    def __init__(self, name: str, items: Sequence[str], scores: Callable[[Array], Array]) -> None:
-        self.name = name
-        self._items, self._scores = items, scores
+    def __init__(self, name: str, items: Sequence[str], scores: Scorer) -> None:
+        self.name, self.scores = name, scores
+        self._items = items
         self._place = {item: i for i, item in enumerate(items)}
 
     def predict(self, rows: Sequence[Row]) -> list[dict[str, JSON]]:
         """As `Recommend.predict`."""
         has = histories(rows, self._items)
-        return recommend(self._scores(has), has, [self._place.get(row.target) for row in rows], self._items)
+        return recommend(self.scores(has), has, [self._place.get(row.target) for row in rows], self._items)
 
     def ndcg(self, rows: Sequence[Row]) -> float:
         return float(np.mean([NDCG.score(prediction)[0] for prediction in self.predict(rows)]))
@@ -37,33 +41,37 @@ class Ranker:
 
 def trivial(base: Base, splits: Mapping[str, Split]) -> list[Contender]:
     """The items with most users; those that share most users with the history (cosine; ItemKNN,
-    https://doi.org/10.1145/371920.372071); EASE; and the base's scores with popularity added."""
+    https://doi.org/10.1145/371920.372071); EASE; and the base's scores with popularity or EASE's scores added."""
     train, select = splits[TRAIN].rows, splits[SELECT].rows
     known: list[str] = splits[TRAIN].state["items"]
     items = catalogue(train, known)
     has = histories(train, items)
-    popularity = has.mean(0)
+    popularity, cosine = has.mean(0), _cosine(has)
 
-    def base_scores(has: Array) -> Array:
+    def by_popularity(has: Array) -> Array:
+        return np.broadcast_to(popularity, has.shape)
+
+    def by_base(has: Array) -> Array:
         """Zero for the items that the base does not know."""
         scores = np.zeros_like(has)
         with torch.no_grad():
             scores[:, : len(known)] = base.model(torch.from_numpy(has[:, : len(known)]).float()).numpy()
         return scores
 
-    def with_ease(penalty: float) -> Ranker:
+    def fitted(penalty: float) -> Ranker:
         weight, bias = ease(has, penalty)
         return Ranker("ease", items, lambda has: has @ weight + bias)
 
-    def with_popularity(share: float) -> Ranker:
-        return Ranker("base_popularity", items, lambda has: base_scores(has) + share * popularity)
+    def with_base(name: str, scores: Scorer, share: float) -> Ranker:
+        return Ranker(name, items, lambda has: by_base(has) + share * scores(has))
 
-    cosine = _cosine(has)
+    best_ease = _best(map(fitted, PENALTIES), select)
     return [
-        Ranker("popularity", items, lambda has: np.broadcast_to(popularity, has.shape)),
+        Ranker("popularity", items, by_popularity),
         Ranker("item_knn", items, lambda has: has @ cosine),
-        _best(map(with_ease, PENALTIES), select),
-        _best(map(with_popularity, SHARES), select),
+        best_ease,
+        _best((with_base("base_popularity", by_popularity, share) for share in SHARES), select),
+        _best((with_base("base_ease", best_ease.scores, share) for share in SHARES), select),
     ]
 
 

@@ -27,7 +27,9 @@ def extract(library: Path) -> tuple[dict[str, frozenset[str]], list[str]]:
     """(file to the public modules of the library that it imports, files that are no valid Python). Files that
     import none are left out. Raises `DataError` where the library has no tests."""
     if not (library / "test" / "test_os.py").is_file():
-        raise DataError(f"the library in {library} comes without its tests", "use a Python that ships Lib/test")
+        raise DataError(
+            f"the library in {library} comes without its tests", "use a Python that ships Lib/test"
+        )
     table, invalid = {}, []
     for path in sorted(library.rglob("*.py")):
         file = path.relative_to(library).as_posix()
@@ -36,7 +38,7 @@ def extract(library: Path) -> tuple[dict[str, frozenset[str]], list[str]]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                modules = imported(path.read_bytes())
+                modules = imported(path.read_bytes(), file)
         except (SyntaxError, ValueError):  # some tests are about such files
             invalid.append(file)
             continue

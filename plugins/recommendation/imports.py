@@ -10,11 +10,11 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "data"
 
 
-def imported(source: bytes) -> set[str]:
+def imported(source: bytes, file: str) -> set[str]:
     """The top-level modules that the source imports, wherever in it. Relative imports stay in their own package
-    and do not count. Raises `SyntaxError` or `ValueError`, as `ast.parse`."""
+    and do not count. Raises `SyntaxError` or `ValueError`, as `ast.parse`, which name `file`."""
     modules = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(source, file)):
         if isinstance(node, ast.Import):
             modules |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:

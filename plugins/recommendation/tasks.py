@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from core.contract import JSON, Base, Contender, Metric, Row, Split
 from core.errors import DataError, nearest
 from plugins.recommendation import contenders
-from plugins.recommendation.data import users
 from plugins.recommendation.imports import imported
 from plugins.recommendation.ranking import MRR, NDCG, RECALL, catalogue, histories, recommend
 
@@ -75,10 +74,11 @@ class Recommend:
         has = batch["histories"].cpu().numpy()
         return recommend(outputs.cpu().numpy(), has, targets, state["items"])
 
-    def parse(self, inputs: Sequence[str]) -> list[Row]:
-        """Python files, or modules separated by commas: `os,sys`. Raises `DataError` for a file that cannot be
-        read, and for a module that the plugin has never seen; files may import any."""
-        return [Row({"user": text, "history": _history(text)}) for text in inputs]
+    def parse(self, inputs: Sequence[str], state: State) -> list[Row]:
+        """Python files, or modules separated by commas, as in `os,sys`; nothing at all is an empty history. What a
+        file imports and the model does not know is left out; a module that is typed is refused. Raises
+        `DataError`."""
+        return [Row({"user": text, "history": _history(text, state["items"])}) for text in inputs]
 
     def metrics(self) -> list[Metric]:
         return [NDCG, RECALL, MRR]
@@ -87,16 +87,16 @@ class Recommend:
         return contenders.trivial(base, splits)
 
 
-def _history(text: str) -> list[str]:
+def _history(text: str, items: Sequence[str]) -> list[str]:
     if text.endswith(".py"):
-        return sorted(_imports(Path(text)))
-    known = {item for items in users().values() for item in items}
+        return sorted(_imports(Path(text)).intersection(items))
     typed = {name.strip() for name in text.split(",")} - {""}
-    for name in sorted(typed - known):
+    unknown = sorted(typed.difference(items))
+    if unknown:
         raise DataError(
-            f"{text!r}: expected Python files, or modules of the standard library separated by commas; {name!r} is"
-            " neither",
-            nearest(name, known),
+            f"{text!r}: expected a path that ends in .py, or modules the model knows, separated by commas;"
+            f" it does not know {', '.join(map(repr, unknown))}",
+            "\n  ".join(f"{name!r}: {nearest(name, items)}" for name in unknown),
         )
     return sorted(typed)
 
@@ -105,6 +105,8 @@ def _imports(path: Path) -> set[str]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file", "check the path")
     try:
-        return imported(path.read_bytes())
+        return imported(path.read_bytes(), path.name)
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: expected Python source: {error}", "give a file that Python can compile") from error
+        raise DataError(
+            f"{path}: expected Python source: {error}", "give a file that Python can compile"
+        ) from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,9 @@ def common_items(chosen: Sequence[str]) -> list[str]:
     return sorted(item for item, having in count.items() if having >= MIN_USERS)
 
 
-def fit(chosen: Sequence[str], items: Sequence[str], penalty: float) -> tuple[dict[str, torch.Tensor], Ranker]:
+def fit(
+    chosen: Sequence[str], items: Sequence[str], penalty: float
+) -> tuple[dict[str, torch.Tensor], Ranker]:
     """The weights of an `ItemItem`, float32, and the ranker they make."""
     weight, bias = ease(histories([whole(user) for user in chosen], items), penalty)
     tensors = {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
@@ -53,7 +56,7 @@ def cross_validated(chosen: Sequence[str], items: Sequence[str], penalty: float)
 
 def _folds(count: int) -> list[tuple[int, int]]:
     edges = [count * i // FOLDS for i in range(FOLDS + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def main(folder: Path) -> None:
@@ -72,7 +75,12 @@ def main(folder: Path) -> None:
             "kept out": len(kept_out),
             "digest": content_digest([[user, list(users()[user])] for user in chosen]),
         },
-        "fit": {"method": "EASE with a bias", "penalty": penalty, "chosen from": list(PENALTIES), "folds": FOLDS},
+        "fit": {
+            "method": "EASE with a bias",
+            "penalty": penalty,
+            "chosen from": list(PENALTIES),
+            "folds": FOLDS,
+        },
         "command": "python -m plugins.recommendation.train_base",
         "score": {"ndcg@10 on the files kept out, leave-one-out": ndcg(ranker, kept_out)},
     }

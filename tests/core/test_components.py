@@ -143,3 +143,34 @@ def test_install_hint_finds_the_extra_however_it_is_spelt(install, requirement):
 def test_install_hint_without_an_extra_names_the_module():
     """Nothing installed requires it."""
     assert install_hint("nobody.knows") == "pip install the package that brings 'nobody'"
+
+
+@pytest.mark.parametrize(
+    ("text", "raised", "line"),
+    [("x = 1\nraise ValueError('no luck')\n", "ValueError: no luck", 2), ("\ndef f(:\n", "SyntaxError", 2)],
+)
+def test_component_whose_module_raises_on_import_is_a_problem_of_the_recipe(
+    refused, install, text, raised, line
+):
+    """Exit code 2 with kind, name, module and file:line, beside what else is wrong with the recipe."""
+    plugin = """
+    from core.contract import Component
+    from core.hookspecs import hookimpl
+
+    taoke_api = 1
+
+    @hookimpl
+    def taoke_register():
+        return [Component("dataset", "ill.data", "", "acme_ill.data:Data", "acme_ill.options:Options")]
+    """
+    site = install(
+        "acme-ill",
+        {"acme_ill/__init__.py": "", "acme_ill/plugin.py": plugin, "acme_ill/options.py": text},
+        {"taoke.plugins": {"ill": "acme_ill.plugin"}},
+    )
+    for name in [name for name in sys.modules if name.startswith("acme_ill")]:
+        del sys.modules[name]
+    message = refused("-p", "ill", "data.dataset=ill.data", "sed=1")["message"]
+    assert f"data: dataset 'ill.data': importing 'acme_ill.options' fails: {raised}" in message
+    assert f"({site}/acme_ill/options.py:{line})" in message
+    assert "did you mean 'seed'" in message

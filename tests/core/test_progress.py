@@ -35,13 +35,13 @@ def test_elsewhere_plain_lines_say_the_same(stages, capsys, monkeypatch, variabl
     monkeypatch.setenv(variable, "1")
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     progress = Progress()
-    progress.stage("fine_tune", "20 epochs on cpu")
+    progress.stage("fine_tune", "20 epochs of [this] and [/that]")
     walk(stages().context, progress)
     progress.note("kept [as it is]")
     told = capsys.readouterr()
     assert told.out == ""
     lines = told.err.splitlines()
-    assert lines[0] == "fine_tune  20 epochs on cpu"
+    assert lines[0] == "fine_tune  20 epochs of [this] and [/that]"
     assert lines[1].strip().startswith("adapted: step 20/20, loss 0.0500, ")
     assert lines[1].endswith(" steps/s, 0 s left")
     assert lines[2].strip() == "kept [as it is]"

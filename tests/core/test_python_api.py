@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 import core
 from core.errors import RecipeError
@@ -113,6 +115,19 @@ def test_run_shows_itself_in_a_notebook(run):
     assert "adapted" in html
     assert f"{run[0].contenders['adapted']['accuracy']:.4f}" in html
     assert "<script" not in html
+
+
+def test_names_in_brackets_are_printed_as_they_are(run):
+    """They are no markup, whoever's console it is."""
+    document = json.loads(json.dumps(run[0].document).replace("majority", "[majority] of [k=5]"))
+    document["recipe"] = "mine[beta]"
+    strange = Run(document)
+    html = strange._repr_html_()
+    printed = io.StringIO()
+    Console(file=printed, width=200).print(strange)
+    for text in (str(strange), html, printed.getvalue()):
+        assert "mine[beta]" in text
+        assert "[majority] of [k=5]" in text
 
 
 def test_loaded_run_predicts(run):

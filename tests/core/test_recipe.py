@@ -371,6 +371,49 @@ def test_resolved_recipe_has_every_default_and_full_names():
     assert again.recipe == recipe
 
 
+def test_defaults_are_these(recipe_file):
+    """What a recipe leaves out: changing one of them changes every recipe that does."""
+    short = recipe_file(
+        text="""\
+task: quadrants
+plugins: []
+base: halves
+data: points
+fine_tune: {lr: 1, batch_size: 2, epochs: 3}
+evaluate: {primary: accuracy}
+"""
+    )
+    recipe = resolve(short, plugin_files=[TOY]).recipe.to_json()
+    assert (recipe["seed"], recipe["preprocess"], recipe["modify"]) == (0, [], [])
+    assert (recipe["allow"], recipe["answers"]) == ([], {})
+    assert recipe["fine_tune"] == {
+        "strategy": {"strategy": "core.full"},
+        "updater": {
+            "updater": "core.adamw",
+            "betas": [0.9, 0.999],
+            "eps": 1e-8,
+            "weight_decay": 0.0,
+            "anchor": 0.0,
+            "max_grad_norm": None,
+            "ema_decay": None,
+        },
+        "lr": 1.0,
+        "schedule": "constant",
+        "warmup": 0.0,
+        "batch_size": 2,
+        "epochs": 3,
+        "keep": "last",
+    }
+    assert recipe["evaluate"] == {
+        "primary": "accuracy",
+        "retain": False,
+        "scratch": False,
+        "batch_size": 256,
+        "resamples": 10_000,
+    }
+    assert resolve(short, {"gate": {}}, plugin_files=[TOY]).recipe.to_json()["gate"] == {"confidence": 0.95}
+
+
 def test_error_of_a_recipe_says_how_many_problems_and_keeps_them():
     """The exception carries its problems one by one."""
     with pytest.raises(RecipeError) as caught:

@@ -15,6 +15,7 @@ from torch import nn
 
 from core.bases import digest, save_base
 from core.errors import BaseError, ShellError
+from core.shell.parity import main
 from core.shell.read import load
 from core.shell.write import delta
 
@@ -332,6 +333,69 @@ def test_input_that_the_task_cannot_parse_is_told(cli, toy_run):
 
 
 # --- parity ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compared(toy_run, tmp_path, capsys):
+    """What the fresh process does, in this one: its exit code and what it says, for given expected rows."""
+
+    def compare(expected, plugins=()):
+        request = {
+            "shell": str(toy_run.shell),
+            "device": "cpu",
+            "plugin_files": [str(path) for path in (TOY, *plugins)],
+            "threads": 1,
+            "expected": expected,
+        }
+        (tmp_path / "request.json").write_text(json.dumps(request))
+        try:
+            return main(str(tmp_path / "request.json")), capsys.readouterr().err
+        finally:
+            torch.use_deterministic_algorithms(False)
+
+    return compare
+
+
+def kept(toy_run):
+    """The predictions that the run kept."""
+    path = toy_run.folder / "predictions/adapted/report.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_parity_holds_for_the_run_s_predictions_and_for_no_others(toy_run, compared):
+    """One changed label is told with its row, what was expected and what came."""
+    rows = kept(toy_run)
+    assert compared(rows) == (0, "")
+    assert compared(rows[:50]) == (0, "")
+    before = rows[17]["label"]
+    rows[17]["label"] = "z"
+    code, said = compared(rows)
+    assert code == 1
+    assert rows[17]["id"] in said
+    assert "'label': 'z'" in said
+    assert f"'label': '{before}'" in said
+
+
+def test_number_that_is_not_finite_is_equal_to_itself(toy_run, compared, plugin_file):
+    """A prediction may hold a NaN; the shell is no other model for it."""
+    plugin = plugin_file(
+        "odd",
+        """
+        @hookimpl(wrapper=True)
+        def taoke_evaluate(context):
+            return [{**row, "score": float("nan")} for row in (yield)]
+        """,
+    )
+    rows = [{**row, "score": float("nan")} for row in kept(toy_run)]
+    assert compared(rows, [plugin]) == (0, "")
+    assert compared([{**row, "score": 1.0} for row in rows], [plugin])[0] == 1
+
+
+def test_shell_that_does_not_load_is_no_parity(toy_run, compared):
+    """What the fresh process says is what the run reports."""
+    code, said = compared(kept(toy_run), [TOY.with_name("absent.py")])
+    assert code == 1
+    assert "is not a Python file" in said
 
 
 def test_model_with_state_outside_its_tensors_leaves_no_shell(toy, plugin_file, tmp_path):
