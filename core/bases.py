@@ -25,14 +25,8 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        total.update(
-            tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() and tensor.dim() else _scalar(tensor)
-        )
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return f"sha256:{total.hexdigest()}"
-
-
-def _scalar(tensor: Tensor) -> bytes:
-    return tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def read_tensors(path: Path, what: str) -> dict[str, Tensor]:

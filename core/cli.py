@@ -112,7 +112,9 @@ def _print_error(kind: str, message: str, hint: str, *, as_json: bool) -> None:
         print(f"error: {message}" + (f"\n  {hint}" if hint else ""), file=sys.stderr)
 
 
-def _split(recipe: str | None, overrides: Sequence[str] | None) -> tuple[str | None, dict[str, Any]]:
+def _recipe_and_changes(
+    recipe: str | None, overrides: Sequence[str] | None
+) -> tuple[str | None, dict[str, Any]]:
     """The recipe may be left out before overrides."""
     from core.recipe import parse_overrides
 
@@ -138,7 +140,7 @@ def run(
 ) -> None:
     """Adapt a base to a task, judge the result, and seal it."""
     with _reporting(as_json=as_json) as output:
-        name, changes = _split(recipe, overrides)
+        name, changes = _recipe_and_changes(recipe, overrides)
         from core.recipe import resolve
 
         resolved = resolve(name, changes, plugins=plugin or (), plugin_files=plugin_file or (), strict=strict)
@@ -160,7 +162,7 @@ def plan(
 ) -> None:
     """Dry run: the resolved recipe, who answers which hook, parameters, memory, time."""
     with _reporting(as_json=as_json) as output:
-        name, changes = _split(recipe, overrides)
+        name, changes = _recipe_and_changes(recipe, overrides)
         from core.plan import plan as make_plan
         from core.plan import render
 
@@ -174,19 +176,20 @@ def plan(
 def evaluate(
     shell: Shell, device: Device = "cpu", plugin_file: PluginFile = None, as_json: Json = False
 ) -> None:
-    """Score a shell again on its recipe's report split, and compare with what the run recorded."""
+    """Score a shell again on its recipe's report split. Exits with 1 where the numbers are not those of the
+    run."""
     with _reporting(as_json=as_json) as output:
         from core.shell.read import load
 
         adapted = load(shell, device=device, plugin_files=plugin_file or ())
-        scores = adapted.evaluate()
-        recorded = adapted.provenance["evidence"]["contenders"]["adapted"]
+        scores, recorded = adapted.evaluate(), adapted.recorded
+        same = scores == recorded
         document = {
             "shell": str(adapted.shell),
             "split": "report",
             "scores": scores,
             "recorded": recorded,
-            "same": scores == recorded,
+            "same": same,
         }
 
         def render(console: Console) -> None:
@@ -196,11 +199,10 @@ def evaluate(
             for metric, value in scores.items():
                 table.add_row(metric, f"{value:.6f}", f"{recorded[metric]:.6f}")
             console.print(table)
-            console.print(
-                "the same numbers as in the run" if document["same"] else "not the numbers of the run"
-            )
+            console.print("the same numbers as in the run" if same else "not the numbers of the run")
 
         output.show(document, render)
+    raise typer.Exit(0 if same else 1)
 
 
 @app.command()
@@ -218,8 +220,7 @@ def predict(
         from core.shell.read import load
 
         predictions = load(shell, device=device, plugin_files=plugin_file or ()).predict(inputs)
-        shown = [{k: v for k, v in row.items() if k not in ("id", "target", "group")} for row in predictions]
-        document = [{"input": given, **row} for given, row in zip(inputs, shown, strict=True)]
+        document = [{"input": given, **row} for given, row in zip(inputs, predictions, strict=True)]
 
         def render(console: Console) -> None:
             for row in document:
@@ -251,7 +252,7 @@ def plugins_info(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: 
     """One plugin: where it lies, its contract version, its components and hooks. Imports the plugin, and no
     torch."""
     with _reporting(as_json=as_json) as output:
-        from core.plan import plugin_info
+        from core.manager import plugin_info
 
         info = plugin_info(name)
 
@@ -345,8 +346,6 @@ def main() -> None:
     # libgomp's threads otherwise spin at every barrier, and on a machine whose cores are busy with something else each
     # small kernel then waits for whole time slices: 30 times slower for a small network. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # cuBLAS is deterministic only with it: https://docs.nvidia.com/cuda/cublas, "Results reproducibility".
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     name = "taoke" if Path(sys.argv[0]).stem == "taoke" else "python -m core"
     try:
         code = app(prog_name=name, standalone_mode=False)

@@ -6,12 +6,13 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from core.contract import KINDS, Component
+from core.contract import KINDS, Component, Kind
 from core.errors import ComponentError, PluginError, nearest
 
 
@@ -20,6 +21,35 @@ class Options(BaseModel):
     after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A component as a recipe names it, with the options given there."""
+
+    kind: Kind
+    name: str
+    options: Mapping[str, Any]
+
+    @staticmethod
+    def key(kind: Kind) -> str:
+        """The key under which a recipe's mapping names a component of that kind."""
+        return "source" if kind == "base" else kind
+
+    @classmethod
+    def read(cls, kind: Kind, value: Any) -> Use:
+        """From `NAME` or `{KEY: NAME, option: value, ...}`. Raises `ValueError`."""
+        key = cls.key(kind)
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls(kind, value, {})
+        if isinstance(value, Mapping) and isinstance(value.get(key), str):
+            return cls(kind, value[key], {name: option for name, option in value.items() if name != key})
+        raise ValueError(f"expected a name or a mapping with `{key}: NAME`, got {value!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.key(self.kind): self.name, **self.options}
 
 
 def import_attribute(reference: str, wanted_by: str) -> Any:
@@ -137,15 +167,30 @@ class Registry:
             return {}
         return model.model_validate(options).model_dump(mode="json")
 
-    def make(self, kind: str, name: str, options: Mapping[str, Any]) -> Any:
-        """Import the component's factory and call it with its validated options."""
-        component = self.find(kind, name)
+    def make(self, use: Use) -> Any:
+        """Import the component's factory and call it with its validated options. Raises `ComponentError`."""
+        component = self.find(use.kind, use.name)
         model = self.options_of(component)
-        wanted_by = f"{kind} {component.name!r}"
+        wanted_by = f"{use.kind} {component.name!r}"
         try:
-            arguments = () if model is None else (model.model_validate(options),)
+            arguments = () if model is None else (model.model_validate(use.options),)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise ComponentError(f"{wanted_by}: {where}: {first['msg']}") from error
         return import_attribute(component.factory, wanted_by)(*arguments)
+
+    def describe_options(self, component: Component) -> list[dict[str, str]]:
+        """The options as a table for a person: name, type, default, meaning."""
+        model = self.options_of(component)
+        return [
+            {
+                "option": name,
+                "type": field.annotation.__name__
+                if isinstance(field.annotation, type)
+                else str(field.annotation),
+                "default": "required" if field.is_required() else repr(field.default),
+                "meaning": field.description or "",
+            }
+            for name, field in (model.model_fields.items() if model else ())
+        ]

@@ -3,22 +3,22 @@ state."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import time
+from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from core.errors import OutputError, UsageError
+from core.contract import ADAPTED
+from core.errors import UsageError
+from core.events import Events
+from core.seeds import generator
 
 if TYPE_CHECKING:
     import torch
 
+    from core.components import Use
     from core.contract import Loss
-    from core.loader import Plugins
     from core.progress import Progress
-    from core.recipe import Recipe
+    from core.recipe import Resolved
 
 T = TypeVar("T")
 
@@ -48,35 +48,6 @@ class Stash:
         return cast(T, self._values.get(key, default))
 
 
-def derive_seed(seed: int, stream: str, *keys: int | str) -> int:
-    """A 63-bit seed that depends on all of its arguments and on nothing else."""
-    text = "\x1f".join(map(str, (seed, stream, *keys)))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
-
-
-def generator(seed: int, stream: str, *keys: int | str) -> torch.Generator:
-    """A CPU generator for one use: the same arguments give the same numbers, whoever asks and in whatever
-    order."""
-    import torch
-
-    return torch.Generator().manual_seed(derive_seed(seed, stream, *keys))
-
-
-def seed_torch(device: torch.device, seed: int) -> None:
-    """Seed torch's global generator of the CPU, and of `device`: for dropout and `reset_parameters`, which
-    take no other.
-
-    `torch.manual_seed` would seed every kind of device, and where CUDA is built in and not initialised,
-    queue a call with a formatted stack each time: 3 ms, never freed.
-    """
-    import torch
-
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-
-
 def pick_device(name: str) -> torch.device:
     """The device of that name. Raises `UsageError` where torch does not know it or cannot compute on it."""
     import torch
@@ -91,70 +62,19 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-class Events:
-    """A run's record: one JSON object a line, append-only, with the seconds since the run began.
-
-    Lines are kept in memory until `open`. Tensors of one element are read when lines are flushed, so that
-    recording a loss waits for no device.
-    """
-
-    FLUSH_EVERY = 64
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-        self._waiting: list[dict[str, Any]] = []
-        self._file: IO[str] | None = None
-
-    def open(self, path: Path) -> None:
-        """Write to `path` from now on. Raises `OutputError`."""
-        try:
-            self._file = path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{path}: {error.strerror}", "choose another folder with --out") from error
-        self.flush()
-
-    def emit(self, event: str, **fields: Any) -> None:
-        self._waiting.append({"event": event, "seconds": time.perf_counter() - self._began, **fields})
-        if len(self._waiting) >= self.FLUSH_EVERY:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._file is None:
-            return
-        for line in self._waiting:
-            self._file.write(
-                json.dumps({name: _plain(value) for name, value in line.items()}, ensure_ascii=False) + "\n"
-            )
-        self._file.flush()
-        self._waiting.clear()
-
-    def close(self) -> None:
-        self.flush()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else str(value)
-    return value
-
-
 class Context:
     """One run. Plugins write nothing here but values under stash keys of their own.
 
-    `folder` is the run's, None where nothing is written; `stage` and `step` (of `steps`) say where the
-    run is; `contender` says whose training is under way, `adapted` or `scratch`; `lr` is the schedule's
-    rate at this step; `loss` is the loss that the recipe names in place of the task's.
+    `name`, `recipe` and `plugins` are those of the resolved recipe. `folder` is the run's, None where
+    nothing is written; `stage` and `step` (of `steps`) say where the run is; `contender` says whose
+    training is under way, `adapted` or `scratch`; `lr` is the schedule's rate at this step.
     """
 
-    def __init__(self, recipe: Recipe, plugins: Plugins, device: torch.device, progress: Progress) -> None:
-        self.recipe = recipe
-        self.seed = recipe.seed
-        self.plugins = plugins
+    def __init__(self, resolved: Resolved, device: torch.device, progress: Progress) -> None:
+        self.name = resolved.name
+        self.recipe = resolved.recipe
+        self.plugins = resolved.plugins
+        self.seed = resolved.recipe.seed
         self.device = device
         self.progress = progress
         self.folder: Path | None = None
@@ -163,10 +83,18 @@ class Context:
         self.stage = ""
         self.step = 0
         self.steps = 0
-        self.contender = "adapted"
+        self.contender = ADAPTED
         self.lr = 0.0
-        self.loss: Loss | None = None
-        self.warnings: list[str] = []
+
+    def make(self, use: Use) -> Any:
+        """The component that the recipe names there, made with its options."""
+        return self.plugins.components.make(use)
+
+    @cached_property
+    def loss(self) -> Loss | None:
+        """The loss that the recipe names in place of the task's."""
+        use = self.recipe.fine_tune.loss
+        return None if use is None else self.make(use)
 
     def generator(self, stream: str, *keys: int | str) -> torch.Generator:
         """A CPU generator keyed by the run's seed, a stream's name, and whatever tells one use from another
@@ -175,6 +103,5 @@ class Context:
 
     def warn(self, message: str) -> None:
         """Tell the user on stderr and keep it in the record."""
-        self.warnings.append(message)
         self.events.emit("warning", message=message)
         self.progress.warn(message)

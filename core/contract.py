@@ -10,7 +10,7 @@ JSON in these pages means what `json.dumps` takes: dict, list, str, int, float, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
@@ -27,6 +27,12 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 TRAIN, SELECT, REPORT, RETAIN = "train", "select", "report", "retain"
 SPLITS = (TRAIN, SELECT, REPORT, RETAIN)
+
+BASE, ADAPTED, SCRATCH = "base", "adapted", "scratch"
+"""The contenders of every run, beside the trivial ones; `scratch` where the recipe asks for it."""
+
+Prediction: TypeAlias = Mapping[str, Any]
+"""One JSON object that a contender says of one row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,6 @@ class Row:
     inputs: Any
     target: Any = None
     group: str | None = None
-    weight: float = 1.0
     id: str = ""
 
 
@@ -74,7 +79,7 @@ class Structure:
     head: Sequence[str] = ()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Base:
     """An existing model: structure G0 and weights θ0.
 
@@ -127,8 +132,8 @@ class Metric(Protocol):
     unit: str
     higher_is_better: bool
 
-    def score(self, row: Mapping[str, JSON]) -> tuple[float, float]:
-        """(numerator, denominator) of one prediction row."""
+    def score(self, row: Prediction) -> tuple[float, float]:
+        """(numerator, denominator) of one prediction, which also has its row's `id`, `target` and `group`."""
 
 
 class Contender(Protocol):
@@ -136,7 +141,7 @@ class Contender(Protocol):
 
     name: str
 
-    def predict(self, rows: Sequence[Row]) -> Sequence[Mapping[str, JSON]]:
+    def predict(self, rows: Sequence[Row]) -> Sequence[Prediction]:
         """One prediction a row, in their order, of the same form as the task's `predict`."""
 
 
@@ -170,8 +175,8 @@ class Task(Protocol):
         """(sum, weight): a differentiable scalar summed over the batch and what to divide it by. Replaced
         where the recipe names another loss."""
 
-    def predict(self, outputs: Any, batch: Any, state: JSON) -> Sequence[Mapping[str, JSON]]:
-        """One JSON object an example, in the batch's order. The core adds `id`, `target` and `group`."""
+    def predict(self, outputs: Any, batch: Any, state: JSON) -> Sequence[Prediction]:
+        """One JSON object an example, in the batch's order."""
 
     def parse(self, inputs: Sequence[str], state: JSON) -> Sequence[Row]:
         """What a user types or points at, as rows without a target. Raises `DataError` with what was expected."""
@@ -238,37 +243,32 @@ class Updater(Protocol):
     """Kind `updater`."""
 
     def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
-        """The optimizer of one phase. A group has `params`, `lr`, `names`, and `anchor_to`: the weights at
-        the start (θ0'), one tensor a parameter. An optimizer that keeps a running average of the weights
-        offers it as `averaged()`, a context manager in which the parameters hold it."""
+        """The optimizer of one phase. A group has `params`, `lr`, and, where the weights at the start (θ0')
+        are worth a pull towards them, `anchor_to`: one tensor a parameter. An optimizer that keeps a
+        running average of the weights offers it as `averaged()`, a context manager in which the
+        parameters hold it; one that leaves steps out counts them in `skipped_steps`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A split after preprocessing: its rows (deterministic transforms applied) and one example a row,
-    encoded with the task's `state`.
+    """A split after preprocessing: its rows (deterministic transforms applied) and one example a row, encoded
+    with the task's `state`.
 
-    `augment`, on `train` where there are random transforms, makes the epoch's example of a row: it is
-    called with the row's index and the epoch, and `examples` then holds the rows without augmentation.
+    `augment`, on `train` where there are random transforms, makes the example of row `index` in `epoch`,
+    the same whenever and by whomever it is called; `examples` then holds the rows without augmentation.
     """
 
     name: str
     rows: Sequence[Row]
     examples: Sequence[Any]
     state: JSON
-    augment: Augment | None = None
+    augment: Callable[[int, int], Any] | None = None
 
 
-class Augment(Protocol):
-    """The example of a row in an epoch; the same for the same (seed, epoch, row), whoever asks."""
-
-    def __call__(self, index: int, epoch: int) -> Any: ...
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one step did. `loss` stays on the device: reading it waits for the device, so observers read it
-    rarely."""
+    """What one step did. `loss` is per unit of `weight`; it stays on the device: reading it waits for the
+    device, so observers read it rarely."""
 
     loss: Tensor
     weight: float | Tensor

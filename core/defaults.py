@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from core.context import Context
-    from core.contract import JSON, Base, Phase, Row, Split, StepResult, Task
+    from core.contract import Base, Phase, Prediction, Row, Split, StepResult, Strategy, Task, Updater
     from core.prepared import Prepared
 
 taoke_api = API
@@ -54,21 +54,20 @@ def taoke_preprocess(
     context: Context, base: Base, task: Task, splits: Mapping[str, Sequence[Row]]
 ) -> Prepared:
     from core.prepared import prepare
-    from core.stages.preprocess import fit_transforms
 
-    return prepare(context, base, task, fit_transforms(context, base, splits), splits)
+    return prepare(context, base, task, splits)
 
 
 @hookimpl(trylast=True)
 def taoke_select_parameters(context: Context, model: nn.Module) -> Sequence[Phase]:
-    use = context.recipe.fine_tune.strategy
-    return context.plugins.components.make(use.kind, use.name, use.options).phases(model)  # type: ignore[no-any-return]
+    strategy: Strategy = context.make(context.recipe.fine_tune.strategy)
+    return strategy.phases(model)
 
 
 @hookimpl(trylast=True)
 def taoke_build_updater(context: Context, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
-    use = context.recipe.fine_tune.updater
-    return context.plugins.components.make(use.kind, use.name, use.options).build(groups)  # type: ignore[no-any-return]
+    updater: Updater = context.make(context.recipe.fine_tune.updater)
+    return updater.build(groups)
 
 
 @hookimpl(trylast=True)
@@ -96,9 +95,7 @@ def taoke_after_step(context: Context, result: StepResult) -> None:
 
 
 @hookimpl(trylast=True)
-def taoke_evaluate(
-    context: Context, task: Task, model: nn.Module, split: Split
-) -> Sequence[Mapping[str, JSON]]:
+def taoke_evaluate(context: Context, task: Task, model: nn.Module, split: Split) -> Sequence[Prediction]:
     from core.inference import predict
 
     return predict(task, model, split, context.device, context.recipe.evaluate.batch_size)

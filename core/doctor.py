@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 from collections.abc import Mapping
@@ -12,8 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from core.errors import TaokeError
-from core.loader import Plugins, installed
-from core.recipe import built_in, default_name
+from core.loader import installed
+from core.manager import Plugins
+from core.recipe import built_in, default_names
 from core.shell import LIBRARIES
 from core.version import version
 
@@ -23,11 +23,7 @@ def examine() -> dict[str, Any]:
     them does not."""
     libraries = {name: _installed_version(name) for name in LIBRARIES}
     plugins = {name: _plugin_state(name) for name in installed()}
-    try:
-        default: str | None = default_name()
-    except TaokeError as error:
-        default = None
-        plugins["(default recipe)"] = str(error)
+    default = default_names()
     return {
         "taoke": version(),
         "python": platform.python_version(),
@@ -37,8 +33,10 @@ def examine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "plugins": plugins,
         "recipes": sorted(built_in()),
-        "default_recipe": default,
-        "healthy": all(libraries.values()) and all(state == "loads" for state in plugins.values()),
+        "default_recipe": default[0] if len(default) == 1 else None,
+        "healthy": all(libraries.values())
+        and all(state == "loads" for state in plugins.values())
+        and len(default) == 1,
     }
 
 
@@ -51,14 +49,15 @@ def _installed_version(name: str) -> str | None:
 
 def _plugin_state(name: str) -> str:
     try:
-        Plugins().load([name])
+        Plugins.load([name])
     except TaokeError as error:
         return str(error)
     return "loads"
 
 
 def _devices() -> dict[str, str]:
-    torch = importlib.import_module("torch")
+    import torch
+
     found = {"cpu": f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"}
     for i in range(torch.cuda.device_count()):
         found[f"cuda:{i}"] = torch.cuda.get_device_name(i)

@@ -25,8 +25,8 @@ class TaokeError(Exception):
 
 
 class UsageError(TaokeError):
-    """The request cannot be carried out as given: found before anything was computed, and nothing is left
-    behind."""
+    """The request cannot be carried out as given. Where that is found before anything was trained, nothing
+    is left behind."""
 
     exit_code = 2
 
@@ -34,7 +34,7 @@ class UsageError(TaokeError):
 class RecipeError(UsageError):
     """A recipe is unknown, unreadable or wrong. `problems` lists all that is wrong with it, one line each."""
 
-    def __init__(self, message: str, problems: Sequence[str] = (), hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, problems: Sequence[str] = ()) -> None:
         self.problems = tuple(problems)
         super().__init__("\n  - ".join([message, *problems]), hint)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from core.context import Context
-    from core.contract import JSON, Base, Component, Phase, Row, Split, StepResult, Task
+    from core.contract import Base, Component, Phase, Prediction, Row, Split, StepResult, Task
     from core.prepared import Prepared
 
 PROJECT = "taoke"
@@ -81,7 +81,7 @@ def taoke_after_step(context: Context, result: StepResult) -> None:
 @hookspec(firstresult=True)
 def taoke_evaluate(
     context: Context, task: Task, model: nn.Module, split: Split
-) -> Sequence[Mapping[str, JSON]] | None:
+) -> Sequence[Prediction] | None:
     """Predictions, one row an example, in the split's order. The core's answer: collate, forward, predict,
     without gradients."""
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.context import generator
-from core.contract import JSON, Metric, Row, Split, Task
-from core.errors import RecipeError, TaokeError, nearest
+from core.contract import JSON, Prediction, Row, Split, Task
+from core.errors import TaokeError
+from core.seeds import generator
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -31,9 +31,9 @@ def to_device(batch: Any, device: torch.device) -> Any:
 @torch.no_grad()
 def predict(
     task: Task, model: nn.Module, split: Split, device: torch.device, batch_size: int
-) -> list[Mapping[str, JSON]]:
+) -> list[Prediction]:
     """One prediction an example of `split`, in its order; `model` is in eval mode and on `device`."""
-    predictions: list[Mapping[str, JSON]] = []
+    predictions: list[Prediction] = []
     for i in range(0, len(split.examples), batch_size):
         batch = to_device(
             task.collate(split.examples[i : i + batch_size], generator(0, "predict", i)), device
@@ -42,9 +42,7 @@ def predict(
     return predictions
 
 
-def complete(
-    predictions: Sequence[Mapping[str, JSON]], rows: Sequence[Row], contender: str
-) -> list[dict[str, JSON]]:
+def complete(predictions: Sequence[Prediction], rows: Sequence[Row], contender: str) -> list[dict[str, JSON]]:
     """Predictions with the `id`, `target` and `group` of their rows. Raises `TaokeError` where their numbers
     differ."""
     if len(predictions) != len(rows):
@@ -57,13 +55,5 @@ def complete(
         fixed: dict[str, JSON] = {"id": row.id, "target": row.target}
         if row.group is not None:
             fixed["group"] = row.group
-        completed.append({**fixed, **prediction})
+        completed.append({**fixed, **prediction, **fixed})  # its row's, whatever the plugin writes
     return completed
-
-
-def metric_named(task: Task, name: str) -> Metric:
-    """The task's metric of that name. Raises `RecipeError`."""
-    metrics = {metric.name: metric for metric in task.metrics()}
-    if name not in metrics:
-        raise RecipeError(f"evaluate.primary: the task has no metric {name!r}", hint=nearest(name, metrics))
-    return metrics[name]

@@ -1,5 +1,4 @@
-"""What would happen, without letting it happen: the dry run behind `plan`, and what a plugin brings, behind
-`plugins info`."""
+"""What would happen, without letting it happen: the dry run behind `plan`."""
 
 from __future__ import annotations
 
@@ -15,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from core.contract import TRAIN
-from core.loader import Plugins
 from core.recipe import resolve
 
 if TYPE_CHECKING:
@@ -45,18 +43,17 @@ def plan(
 
     from core.context import Context, pick_device
     from core.progress import Progress
+    from core.seeds import deterministic
     from core.stages.choose import choose
     from core.stages.modify import modify
     from core.stages.preprocess import preprocess
     from core.training import phase_epochs
 
-    context = Context(resolved.recipe, resolved.plugins, pick_device(device), Progress(quiet=True))
+    context = Context(resolved, pick_device(device), Progress(quiet=True))
     settings = resolved.recipe.fine_tune
     try:
-        with resolved.plugins.attributing(context):
-            if settings.loss is not None:
-                context.loss = resolved.make(settings.loss)
-            prepared = preprocess(context, resolved, choose(context, resolved))
+        with resolved.plugins.attributing(context), deterministic():
+            prepared = preprocess(context, choose(context))
             modified = modify(context, prepared)
             model = deepcopy(modified.model).to(context.device)
             phases = list(resolved.plugins.hook.taoke_select_parameters(context=context, model=model))
@@ -71,7 +68,7 @@ def plan(
             seconds = _seconds_a_step(context, prepared.task, model, prepared.for_training())
     finally:
         resolved.plugins.teardown(context)
-    state = max(sum(sizes[name] for name in names) for names in moving)
+    moving_bytes = max(sum(sizes[name] for name in names) for names in moving)
     return {
         "recipe": resolved.name,
         "resolved": resolved.recipe.to_json(),
@@ -83,12 +80,12 @@ def plan(
             "adapted": sum(counts.values()),
             "moving": [sum(counts[name] for name in names) for names in moving],
         },
-        "phases": epochs,
+        "epochs": epochs,
         "steps": steps,
         "bytes": {
             "weights": sum(sizes.values()),
-            "gradients": state,
-            "updater": 2 * state,
+            "gradients": moving_bytes,
+            "moments": 2 * moving_bytes,
             "start": sum(sizes.values()),
         },
         "seconds": {"step": seconds, "fine_tune": seconds * steps},
@@ -121,52 +118,11 @@ def render(console: Console, planned: Mapping[str, Any]) -> None:
         ("examples", ", ".join(f"{count} {name}" for name, count in planned["examples"].items())),
         ("edits", "; ".join(planned["edits"]) or "none"),
         ("parameters", f"{counts['base']:,} in the base, {counts['adapted']:,} adapted; moving {moved}"),
-        ("steps", f"{planned['steps']:,} (epochs a phase: {', '.join(map(str, planned['phases']))})"),
+        ("steps", f"{planned['steps']:,} (epochs a phase: {', '.join(map(str, planned['epochs']))})"),
         (
             "memory",
-            f"{size / 1e6:,.1f} MB for weights, gradients, updater and start; activations come on top",
+            f"{size / 1e6:,.1f} MB for weights, gradients, two moments and the start; activations on top",
         ),
         ("time", f"about {clock['fine_tune']:.0f} s of fine-tuning, at {clock['step'] * 1e3:.1f} ms a step"),
     ):
         console.print(f"{label:<11} {text}", markup=False)
-
-
-def plugin_info(name: str) -> dict[str, Any]:
-    """What one installed plugin brings. Raises `PluginError`."""
-    loaded = Plugins().load([name])
-    plugin = next(active for active in loaded.active if active.name == name)
-    components = []
-    for component, owner in loaded.components:
-        if owner != name:
-            continue
-        model = loaded.components.options_of(component)
-        options = [
-            {
-                "option": key,
-                "type": _type_name(field.annotation),
-                "default": "required" if field.is_required() else repr(field.default),
-                "meaning": field.description or "",
-            }
-            for key, field in (model.model_fields.items() if model else ())
-        ]
-        components.append(
-            {"kind": component.kind, "name": component.name, "summary": component.summary, "options": options}
-        )
-    hooks = [
-        hook
-        for hook, names in loaded.call_order().items()
-        if any(n.removeprefix("wraps:") == name for n in names)
-    ]
-    return {
-        "name": name,
-        "distribution": plugin.distribution,
-        "version": plugin.version,
-        "api": plugin.api,
-        "file": str(plugin.file),
-        "hooks": hooks,
-        "components": components,
-    }
-
-
-def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

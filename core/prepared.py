@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from core.context import Context, derive_seed
+from core.context import Context
 from core.contract import JSON, SELECT, TRAIN, Base, Row, Split, Task, Transform
+from core.errors import PluginError
+from core.seeds import derive_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +50,14 @@ class Pipeline:
         return row
 
     def states(self) -> dict[str, JSON]:
-        """Each transform's state, in order, under its name and place."""
+        """Each transform's state, in order, under its place and name."""
         return {f"{i}.{step.name}": step.state for i, step in enumerate(self.steps)}
 
 
 @dataclass(frozen=True)
 class Prepared:
     """The new data, ready for the model. `state` is what the task knows after seeing `train`, `base_state`
-    what it knew from the base alone. `splits` are encoded with `state`; `retain` holds the half that is
-    looked at once."""
+    what it knew from the base alone. `splits` are encoded with `state`."""
 
     base: Base
     task: Task
@@ -78,31 +80,49 @@ def encode(task: Task, name: str, rows: Sequence[Row], state: JSON) -> Split:
     return Split(name, rows, [task.encode(row, state) for row in rows], state)
 
 
-def prepare(
-    context: Context, base: Base, task: Task, pipeline: Pipeline, raw: Mapping[str, Sequence[Row]]
-) -> Prepared:
-    """Apply the pipeline, let the task learn from `train` on top of what the base brought, and encode every
-    split."""
+def fit_transforms(context: Context, base: Base, train: Sequence[Row]) -> Pipeline:
+    """The recipe's transforms, each fitted on `train` as the ones before it leave it, unless the base brings
+    its state."""
+    steps: list[Fitted] = []
+    rows = train
+    for use in context.recipe.preprocess:
+        transform: Transform = context.make(use)
+        brought = use.name in base.preprocessing
+        state = base.preprocessing[use.name] if brought else as_json(transform.fit(rows), use.name)
+        steps.append(Fitted(use.name, transform, state))
+        rows = Pipeline(steps[-1:]).apply(rows)
+    return Pipeline(steps)
+
+
+def prepare(context: Context, base: Base, task: Task, raw: Mapping[str, Sequence[Row]]) -> Prepared:
+    """Fit the recipe's transforms and apply them, let the task learn from `train` on top of what the base
+    brought, and encode every split."""
+    pipeline = fit_transforms(context, base, raw[TRAIN])
     brought = base.preprocessing.get("task", {})
     rows = {name: pipeline.apply(split) for name, split in raw.items()}
-    state = task.fit(rows[TRAIN], brought)
+    name = context.recipe.task.name
+    state = as_json(task.fit(rows[TRAIN], brought), name)
+    base_state = as_json(task.fit([], brought), name)
     splits = {name: encode(task, name, split, state) for name, split in rows.items()}
     if pipeline.augments:
-        splits[TRAIN] = replace(
-            splits[TRAIN], augment=_Augment(context.seed, pipeline, task, state, raw[TRAIN])
-        )
-    return Prepared(base, task, pipeline, state, task.fit([], brought), splits)
+        rng = torch.Generator()
+
+        def augment(index: int, epoch: int) -> Any:
+            row = raw[TRAIN][index]
+            rng.manual_seed(derive_seed(context.seed, "augment", epoch, row.id))
+            return task.encode(pipeline.augment(row, rng), state)
+
+        splits[TRAIN] = replace(splits[TRAIN], augment=augment)
+    return Prepared(base, task, pipeline, state, base_state, splits)
 
 
-class _Augment:
-    """`core.contract.Augment`: keyed by (seed, epoch, row), so that neither order nor worker changes an
-    example."""
-
-    def __init__(self, seed: int, pipeline: Pipeline, task: Task, state: JSON, rows: Sequence[Row]) -> None:
-        self._seed, self._pipeline, self._task, self._state, self._rows = seed, pipeline, task, state, rows
-        self._rng = torch.Generator()
-
-    def __call__(self, index: int, epoch: int) -> Any:
-        row = self._rows[index]
-        self._rng.manual_seed(derive_seed(self._seed, "augment", epoch, row.id))
-        return self._task.encode(self._pipeline.augment(row, self._rng), self._state)
+def as_json(state: Any, name: str) -> JSON:
+    """A state as a shell will bring it back: through JSON, where tuples become lists and keys text, so that
+    the run itself works with nothing else. Raises `PluginError`."""
+    try:
+        return json.loads(json.dumps(state))
+    except (TypeError, ValueError) as error:
+        raise PluginError(
+            f"the state that {name!r} learned cannot go into a shell: {error}",
+            "`fit` returns JSON: dicts, lists, strings, numbers; call .tolist() on arrays",
+        ) from error

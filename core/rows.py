@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.contract import REPORT, TRAIN, Row
+from core.contract import REPORT, RETAIN, TRAIN, Row
 from core.errors import DataError
 
 
@@ -85,12 +85,17 @@ def refuse_leaks(shared: Mapping[tuple[str, str], int], *, allowed: bool) -> Non
         )
 
 
-def halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """(the half that may choose, the half that is looked at once), by content hash, so that adding rows
-    moves none; rows of a group stay together."""
-    choosing: list[Row] = []
-    reporting: list[Row] = []
-    for row in rows:
-        key = row.id if row.group is None else content_digest(row.group)
-        (choosing if int(key[:2], 16) % 2 else reporting).append(row)
-    return choosing, reporting
+def judged(split: str, rows: Sequence[Row]) -> list[Row]:
+    """The rows of a split that a run may look at, with their ids: all of them, but of `retain` the half that
+    is looked at once. The halves go by content hash, so that adding rows moves none; rows of a group stay
+    together."""
+    identified = identify(rows)
+    if split != RETAIN:
+        return identified
+    keys = (row.id if row.group is None else content_digest(row.group) for row in identified)
+    return [row for row, key in zip(identified, keys, strict=True) if int(key[:2], 16) % 2 == 0]
+
+
+def data_digest(rows: Sequence[Row]) -> str:
+    """`sha256:...` over the rows' ids, in order: the same examples in the same order, the same digest."""
+    return "sha256:" + hashlib.sha256("\n".join(row.id for row in rows).encode()).hexdigest()

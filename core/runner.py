@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 import uuid
@@ -15,13 +14,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from core.context import Context, pick_device
 from core.errors import OutputError, UsageError, describe
 from core.progress import Progress
 from core.recipe import Resolved, dump, resolve
-from core.result import Run, document
+from core.result import Run
+from core.seeds import deterministic
+from core.shell.write import write_json
 from core.stages.choose import choose
 from core.stages.evaluate import evaluate
 from core.stages.fine_tune import fine_tune
@@ -30,8 +29,6 @@ from core.stages.preprocess import preprocess
 from core.stages.seal import seal
 
 T = TypeVar("T")
-
-BEFORE_TRAINING = ("", "choose", "preprocess", "modify")
 
 
 def run(
@@ -73,17 +70,17 @@ def run(
 
 def execute(resolved: Resolved, *, out: Path, device: str, quiet: bool) -> Run:
     """As `run`, for a recipe that is already resolved."""
-    context = Context(resolved.recipe, resolved.plugins, pick_device(device), Progress(quiet=quiet))
+    context = Context(resolved, pick_device(device), Progress(quiet=quiet))
     with (
-        _folder(out, resolved.name, context) as folder,
-        _record(context, resolved, folder),
-        _deterministic(),
+        _folder(out, context) as folder,
+        _record(context, folder),
+        deterministic(),
     ):
-        return _stages(context, resolved, folder)
+        return _stages(context, folder)
 
 
-def _stages(context: Context, resolved: Resolved, folder: Path) -> Run:
-    recipe = resolved.recipe
+def _stages(context: Context, folder: Path) -> Run:
+    recipe = context.recipe
     seconds: dict[str, float] = {}
 
     def stage(name: str, detail: str, call: Callable[[], T]) -> T:
@@ -95,73 +92,73 @@ def _stages(context: Context, resolved: Resolved, folder: Path) -> Run:
         seconds[name] = time.perf_counter() - began
         return value
 
-    if recipe.fine_tune.loss is not None:
-        context.loss = resolved.make(recipe.fine_tune.loss)
-    base = stage(
-        "choose",
-        f"the base {recipe.base.options.get('name', recipe.base.name)}",
-        lambda: choose(context, resolved),
-    )
-    prepared = stage(
-        "preprocess", f"the data {recipe.data.name}", lambda: preprocess(context, resolved, base)
-    )
-    sizes = ", ".join(f"{len(split.rows)} {name}" for name, split in prepared.splits.items())
-    context.progress.note(sizes)
+    named = recipe.base.options.get("name", recipe.base.name)
+    base = stage("choose", f"the base {named}", lambda: choose(context))
+    prepared = stage("preprocess", f"the data {recipe.data.name}", lambda: preprocess(context, base))
+    context.progress.note(", ".join(f"{len(split.rows)} {name}" for name, split in prepared.splits.items()))
     modified = stage("modify", "G1 = G0 + edits", lambda: modify(context, prepared))
     for edit in modified.edits:
         context.progress.note(edit.description)
-    tuned = stage(
-        "fine_tune",
-        f"{recipe.fine_tune.epochs} epochs on {context.device}",
-        lambda: fine_tune(context, modified),
-    )
+    training = f"{recipe.fine_tune.epochs} epochs on {context.device}"
+    tuned = stage("fine_tune", training, lambda: fine_tune(context, modified))
     evidence = stage("evaluate", "every contender on the same examples", lambda: evaluate(context, tuned))
-    shell = stage(
-        "seal",
-        "the shell, and its parity in a fresh process",
-        lambda: seal(context, resolved.name, tuned, evidence, folder),
-    )
-    content = document(resolved, evidence, folder, shell, seconds)
-    (folder / "evidence.json").write_text(
-        json.dumps({**evidence.to_json(), "seconds": seconds}, indent=1, ensure_ascii=False) + "\n",
-        encoding="utf-8",
-    )
-    return Run(content)
+    sealing = "the shell, and its parity in a fresh process"
+    shell = stage("seal", sealing, lambda: seal(context, tuned, evidence, folder))
+    document = {
+        "recipe": context.name,
+        "domain": recipe.task.name.partition(".")[0],
+        "seed": recipe.seed,
+        **evidence.to_json(),
+        "gate": recipe.gate is not None,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+    }
+    write_json(folder / "evidence.json", document)
+    return Run({**document, "run": str(folder), "shell": str(shell)})
+
+
+def _nothing_trained(context: Context) -> bool:
+    return context.stage in ("", "choose", "preprocess", "modify", "fine_tune") and context.step == 0
 
 
 @contextmanager
-def _folder(out: Path, name: str, context: Context) -> Iterator[Path]:
+def _folder(out: Path, context: Context) -> Iterator[Path]:
     """The run's folder. Where the request turns out to be wrong before anything was trained, it is removed
     again, with the parents it took to make it."""
-    folder = out / name / f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+    folder = out / context.name / f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True)
+        (folder / "recipe.yaml").write_text(dump(context.recipe), encoding="utf-8")
+        context.events.open(folder / "events.jsonl")
+        yield folder
+    except UsageError:
+        if _nothing_trained(context):
+            _remove(made)
+        raise
     except OSError as error:
+        if context.stage:
+            raise
+        _remove(made)
         raise OutputError(
             f"the run's folder {folder} cannot be made: {error.strerror}",
             "choose a folder that you may write to with --out",
         ) from error
-    try:
-        yield folder
-    except UsageError:
-        if context.stage in BEFORE_TRAINING or (context.stage == "fine_tune" and context.step == 0):
-            shutil.rmtree(folder, ignore_errors=True)
-            for parent in made[1:]:
-                with suppress(OSError):  # another run has put its own there meanwhile
-                    parent.rmdir()
-        raise
+
+
+def _remove(made: Sequence[Path]) -> None:
+    """The run's folder, and of its parents those that no other run has put anything into meanwhile."""
+    shutil.rmtree(made[0], ignore_errors=True)
+    for parent in made[1:]:
+        with suppress(OSError):
+            parent.rmdir()
 
 
 @contextmanager
-def _record(context: Context, resolved: Resolved, folder: Path) -> Iterator[None]:
-    """The run's record: opened, told how the run ended, and closed with every plugin's teardown, whatever
-    happens."""
+def _record(context: Context, folder: Path) -> Iterator[None]:
+    """The run's record: how it began, how it ended, and every plugin's teardown, whatever happens."""
     context.folder = folder
-    (folder / "recipe.yaml").write_text(dump(resolved.recipe), encoding="utf-8")
-    context.events.open(folder / "events.jsonl")
     context.events.emit(
-        "start", recipe=resolved.name, plugins=context.plugins.record(), device=str(context.device)
+        "start", recipe=context.name, plugins=context.plugins.record(), device=str(context.device)
     )
 
     def end(status: str, **fields: Any) -> None:
@@ -179,23 +176,8 @@ def _record(context: Context, resolved: Resolved, folder: Path) -> Iterator[None
         else:
             context.plugins.attribute(error, context=context)
             end("failed", error=describe(error))
-            if not isinstance(error, UsageError):
+            if not (isinstance(error, UsageError) and _nothing_trained(context)):
                 error.add_note(f"  the record is in {folder}")
         raise
     finally:
         context.plugins.teardown(context)
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Same seed, same bits: deterministic kernels inside, and torch's global state as it was again after."""
-    before = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    with torch.random.fork_rng():
-        torch.use_deterministic_algorithms(True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before[0], warn_only=before[1])

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.context import Context, derive_seed, seed_torch
-from core.contract import SELECT, TRAIN, Phase, Split, StepResult, Task
+from core.context import Context
+from core.contract import SCRATCH, SELECT, TRAIN, Phase, Split, StepResult, Task
 from core.errors import RecipeError, TrainingError
-from core.evidence.scores import score
-from core.inference import complete, metric_named, to_device
+from core.evidence.scores import metric_named, score
+from core.inference import complete, to_device
+from core.seeds import derive_seed, seed_torch
 
 
 def train(context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]) -> nn.Module:
@@ -42,7 +43,7 @@ def iterate(
     best = _Best(context, task, splits) if settings.keep == "best" else None
     done = 0
     for phase, epochs in zip(phases, lengths, strict=True):
-        select(model, phase)
+        unfreeze(model, phase)
         updater = context.plugins.hook.taoke_build_updater(
             context=context, groups=_groups(context, phase, model, start)
         )
@@ -50,7 +51,7 @@ def iterate(
         first, steps = context.step, epochs * per_epoch
         for epoch in range(done, done + epochs):
             seed_torch(context.device, derive_seed(context.seed, "model", epoch))
-            total = torch.zeros((), device=context.device)
+            total = weight = torch.zeros((), device=context.device)
             for batch in _batches(context, task, splits[TRAIN], epoch):
                 factor = schedule(settings.schedule, settings.warmup, context.step - first, steps)
                 for group, rate in zip(updater.param_groups, rates, strict=True):
@@ -60,10 +61,10 @@ def iterate(
                 result: StepResult = context.plugins.hook.taoke_step(
                     context=context, task=task, model=model, updater=updater, batch=batch
                 )
-                total += result.loss
+                total, weight = total + result.loss * result.weight, weight + result.weight
                 context.plugins.hook.taoke_after_step(context=context, result=result)
                 yield result
-            _finish_epoch(context, epoch, float(total) / per_epoch)
+            _finish_epoch(context, epoch, float(total / weight))
             if best is not None:
                 with _averaged(updater):
                     best.look(model, epoch)
@@ -130,7 +131,7 @@ def phase_epochs(phases: Sequence[Phase], epochs: int) -> list[int]:
     return lengths
 
 
-def select(model: nn.Module, phase: Phase) -> None:
+def unfreeze(model: nn.Module, phase: Phase) -> None:
     """Let exactly the phase's parameters move, and put modules of which none is selected into eval mode:
     their buffers (running statistics) stay as they are. Raises `TrainingError` for a parameter the model
     does not have, or one in two groups."""
@@ -153,8 +154,8 @@ def select(model: nn.Module, phase: Phase) -> None:
 
 
 def _set_modes(module: nn.Module, *, training: bool, whole: bool) -> None:
-    """A module without parameters goes with its parent: dropout where any of the parent's move, one with buffers
-    (running statistics) only where all of them do."""
+    """A module without parameters goes with its parent: dropout where any of the parent's move, one with
+    buffers (running statistics) only where all of them do."""
     own = list(module.parameters())
     if own:
         training, whole = any(p.requires_grad for p in own), all(p.requires_grad for p in own)
@@ -171,14 +172,12 @@ def _groups(
     parameters = dict(model.named_parameters())
     groups = []
     for group in phase.groups:
-        made = {
+        made: dict[str, Any] = {
             "params": [parameters[name] for name in group.parameters],
-            "names": list(group.parameters),
             "lr": context.recipe.fine_tune.lr * group.lr,
-            "anchor_to": [start[name] for name in group.parameters],
         }
-        if context.contender == "scratch":
-            made["anchor"] = 0.0  # a pull towards random weights would only handicap it
+        if context.contender != SCRATCH:  # a pull towards random weights would only handicap it
+            made["anchor_to"] = [start[name] for name in group.parameters]
         groups.append(made)
     return groups
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from benchmarks.endtoend.setting import Setting
-from core.context import derive_seed
 from core.optim import AdamW
+from core.seeds import derive_seed
 
 
 def fine_tune(setting: Setting, model: nn.Module) -> nn.Module:
@@ -54,7 +54,7 @@ def fine_tune(setting: Setting, model: nn.Module) -> nn.Module:
                     cosine = 0.5 * (1 + math.cos(math.pi * passed))
                     factor = {"constant": 1.0, "linear": 1 - passed, "cosine": cosine}[recipe.schedule]
                 optimizer.param_groups[0]["lr"] = recipe.lr * factor
-                total, weight = task.loss(task.forward(model, batch), batch)
+                total, weight = (setting.context.loss or task.loss)(task.forward(model, batch), batch)
                 (total / weight).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 optimizer.zero_grad()

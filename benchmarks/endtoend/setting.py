@@ -23,7 +23,7 @@ from core.stages.preprocess import preprocess
 from core.training import phase_epochs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """What both loops are given."""
 
@@ -53,23 +53,22 @@ class Setting:
 def prepare(recipe: str, overrides: Mapping[str, Any], folder: Path) -> Setting:
     """Choose, preprocess and modify as a run does; the record is written to `folder`, as in a run."""
     resolved = resolve(recipe, {**overrides, "fine_tune.keep": "last"})
-    context = Context(resolved.recipe, resolved.plugins, torch.device("cpu"), Progress(quiet=True))
+    context = Context(resolved, torch.device("cpu"), Progress(quiet=True))
     context.events.open(folder / "events.jsonl")
-    base = choose(context, resolved)
-    prepared = preprocess(context, resolved, base)
+    base = choose(context)
+    prepared = preprocess(context, base)
     modified = modify(context, prepared)
     phases = resolved.plugins.hook.taoke_select_parameters(context=context, model=modified.model)
     epochs = phase_epochs(phases, resolved.recipe.fine_tune.epochs)
     names = [tuple(name for group in phase.groups for name in group.parameters) for phase in phases]
-    train = prepared.splits[TRAIN]
     return Setting(
-        resolved.recipe,
-        context,
-        modified,
-        prepared.task,
-        prepared.state,
-        identify(resolved.make(resolved.recipe.data).rows()[TRAIN]),
-        train.examples,
-        [(step.transform, step.state) for step in prepared.pipeline.steps],
-        list(zip(names, epochs, strict=True)),
+        recipe=context.recipe,
+        context=context,
+        modified=modified,
+        task=prepared.task,
+        state=prepared.state,
+        rows=identify(context.make(context.recipe.data).rows()[TRAIN]),
+        examples=prepared.splits[TRAIN].examples,
+        transforms=[(step.transform, step.state) for step in prepared.pipeline.steps],
+        phases=list(zip(names, epochs, strict=True)),
     )

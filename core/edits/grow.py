@@ -1,5 +1,4 @@
-"""Growing a named axis: more classes, more items, more tokens, with everything the model computed before
-kept to the bit."""
+"""Growing a named axis: more classes, more items, more tokens, with every old entry kept."""
 
 from __future__ import annotations
 
@@ -7,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from core.contract import Structure
+from core.edits import axis_size
 from core.errors import EditError
 from core.options import Grow as GrowOptions
 
@@ -21,20 +21,12 @@ class Grow:
         self._axis, self._to, self._init = options.axis, options.to, options.init
 
     def validate(self, model: nn.Module) -> None:
-        structure = getattr(model, "structure", Structure())
-        places = structure.axes.get(self._axis)
-        if not places:
-            known = ", ".join(sorted(structure.axes)) or "none"
+        size = axis_size(model, self._axis)
+        if self._to < size:
             raise EditError(
-                f"grow: {type(model).__name__} has no axis {self._axis!r}", f"axes it has: {known}"
+                f"grow: axis {self._axis!r} has {size} entries already, and is to have {self._to}",
+                f"give `to` as {size} or more; shrinking loses what the base learned",
             )
-        for name, dimension in places:
-            size = model.get_parameter(name).shape[dimension]
-            if self._to < size:
-                raise EditError(
-                    f"grow: axis {self._axis!r} has {size} entries already ({name}), and is to have {self._to}",
-                    f"give `to` as {size} or more; shrinking loses what the base learned",
-                )
 
     def apply(self, model: nn.Module) -> nn.Module:
         structure: Structure = model.structure  # type: ignore[assignment]

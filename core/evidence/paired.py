@@ -24,6 +24,9 @@ class Interval:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
 
 class Resamples:
     """Resamples of one split, drawn once and used for every contender and metric.
@@ -36,26 +39,26 @@ class Resamples:
 
     def __init__(self, groups: Sequence[str | None], count: int, seed: int) -> None:
         names = [f"row {i}" if group is None else f"group {group}" for i, group in enumerate(groups)]
-        _, self._group = np.unique(names, return_inverse=True)
-        self._groups = int(self._group.max()) + 1
+        _, self._group_of_row = np.unique(names, return_inverse=True)
+        self._group_count = int(self._group_of_row.max()) + 1
         self._count, self._seed = count, seed
 
     def scores(self, parts: NDArray[np.float64]) -> NDArray[np.float64]:
         """(contenders, resamples) of scores from (contenders, rows, 2) of numerators and denominators. A
         resample whose denominator is zero scores nan."""
-        sums = np.zeros((len(parts), self._groups, 2))
+        sums = np.zeros((len(parts), self._group_count, 2))
         for i, one in enumerate(parts):
-            np.add.at(sums[i], self._group, one)
-        flat = sums.transpose(1, 0, 2).reshape(self._groups, -1)
+            np.add.at(sums[i], self._group_of_row, one)
+        flat = sums.transpose(1, 0, 2).reshape(self._group_count, -1)
         rng = np.random.default_rng(self._seed)
-        block = max(1, BLOCK // self._groups)
+        block = max(1, BLOCK // self._group_count)
         drawn = []
         for start in range(0, self._count, block):
             size = min(block, self._count - start)
-            picks = rng.integers(self._groups, size=(size, self._groups))
-            offsets = np.arange(size)[:, None] * self._groups
-            counts = np.bincount((picks + offsets).ravel(), minlength=size * self._groups).reshape(
-                size, self._groups
+            picks = rng.integers(self._group_count, size=(size, self._group_count))
+            offsets = np.arange(size)[:, None] * self._group_count
+            counts = np.bincount((picks + offsets).ravel(), minlength=size * self._group_count).reshape(
+                size, self._group_count
             )
             drawn.append(counts.astype(np.float64) @ flat)
         totals = np.concatenate(drawn).reshape(self._count, len(parts), 2)

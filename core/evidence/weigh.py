@@ -5,21 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from core.contract import JSON, REPORT, RETAIN, Metric
-from core.errors import DataError
+from core.contract import ADAPTED, BASE, REPORT, RETAIN, SCRATCH, Metric, Prediction
 from core.evidence.paired import Interval, Resamples, interval
-from core.evidence.scores import parts
+from core.evidence.scores import parts, ratio
 from core.evidence.verdict import Verdict, judge
 
-SCRATCH = "scratch"
-Predictions = Sequence[Mapping[str, JSON]]
+Predictions: TypeAlias = Sequence[Prediction]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What the contenders predicted and what follows from it.
 
@@ -43,15 +41,17 @@ class Evidence:
     confidence: float
 
     def to_json(self) -> dict[str, Any]:
+        primary = self.primary.name
         return {
-            "primary": self.primary.name,
+            "primary": primary,
             "higher_is_better": self.primary.higher_is_better,
             "metrics": {
                 m.name: {"unit": m.unit, "higher_is_better": m.higher_is_better} for m in self.metrics
             },
-            "confidence": self.confidence,
             "contenders": self.scores,
             "trivial": list(self.trivial),
+            "confidence": self.confidence,
+            "difference": asdict(self.differences[ADAPTED][primary]),
             "differences": {
                 name: {metric: asdict(difference) for metric, difference in by_metric.items()}
                 for name, by_metric in self.differences.items()
@@ -88,35 +88,37 @@ def weigh(
         return interval(value, drawn[index[one]] - drawn[index[other]], confidence)
 
     def gain_over(rival: str) -> Interval:
-        found = difference("adapted", rival, primary)
+        found = difference(ADAPTED, rival, primary)
         return found if primary.higher_is_better else Interval(-found.value, -found.high, -found.low)
 
     sign = 1 if primary.higher_is_better else -1
     best_trivial = max(trivial, key=lambda name: sign * scores[name][primary.name], default=None)
-    rivals = [rival for rival in ("base", best_trivial, SCRATCH) if rival in names]
+    rivals = [rival for rival in (BASE, best_trivial, SCRATCH) if rival in names]
     gains = {rival: gain_over(rival) for rival in rivals}
     retained: dict[str, dict[str, float]] = {}
     forgetting = None
-    if ("adapted", RETAIN) in predictions:
-        retained, drawn = _scores(predictions, ["base", "adapted"], RETAIN, metrics, resamples, seed)
+    if (ADAPTED, RETAIN) in predictions:
+        retained, drawn = _scores(predictions, [BASE, ADAPTED], RETAIN, metrics, resamples, seed)
         before, after = drawn[primary.name]
-        base_score = retained["base"][primary.name]
+        base_score = retained[BASE][primary.name]
         if base_score != 0:
-            lost = sign * (base_score - retained["adapted"][primary.name]) / abs(base_score)
+            lost = sign * (base_score - retained[ADAPTED][primary.name]) / abs(base_score)
             forgetting = interval(lost, sign * (before - after) / np.abs(before), confidence)
     return Evidence(
-        primary,
-        metrics,
-        predictions,
-        scores,
-        trivial,
-        {name: {m.name: difference(name, "base", m) for m in metrics} for name in names if name != "base"},
-        best_trivial,
-        gains,
-        retained,
-        forgetting,
-        judge(gains, forgetting, max_forgetting),
-        confidence,
+        primary=primary,
+        metrics=metrics,
+        predictions=predictions,
+        scores=scores,
+        trivial=trivial,
+        differences={
+            name: {m.name: difference(name, BASE, m) for m in metrics} for name in names if name != BASE
+        },
+        best_trivial=best_trivial,
+        gains=gains,
+        retained=retained,
+        forgetting=forgetting,
+        verdict=judge(gains, forgetting, max_forgetting),
+        confidence=confidence,
     )
 
 
@@ -135,12 +137,7 @@ def _scores(
     resampled = {}
     for metric in metrics:
         stacked = np.stack([parts(metric, predictions[name, split]) for name in names])
-        totals = stacked.sum(axis=1)
-        if not totals[:, 1].all():
-            raise DataError(
-                f"{metric.name} on {split}: the rows weigh nothing", "check the split and the metric"
-            )
-        for name, (numerator, denominator) in zip(names, totals, strict=True):
-            scores[name][metric.name] = float(numerator / denominator)
+        for name, one in zip(names, stacked, strict=True):
+            scores[name][metric.name] = ratio(one)
         resampled[metric.name] = drawing.scores(stacked)
     return scores, resampled

@@ -20,11 +20,10 @@ class AdamWUpdater:
     def build(self, groups: Sequence[Mapping[str, Any]]) -> AdamW:
         options = self._options
         return AdamW(
-            [dict(group) for group in groups],
+            [{"anchor": options.anchor if "anchor_to" in group else 0.0, **group} for group in groups],
             betas=options.betas,
             eps=options.eps,
             weight_decay=options.weight_decay,
-            anchor=options.anchor,
             max_grad_norm=options.max_grad_norm,
             ema_decay=options.ema_decay,
         )

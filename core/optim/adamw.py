@@ -25,12 +25,11 @@ from torch.optim import Optimizer
 
 
 class AdamW(Optimizer):
-    """A drop-in `torch.optim.AdamW`.
+    """Takes the place of `torch.optim.AdamW(params, lr, betas, eps, weight_decay)`: the same order, defaults
+    and update. What else torch's takes (`amsgrad`, `maximize`, ...) is not taken.
 
     Args:
-        params: parameters, or groups of them; a group may override every option below, `max_grad_norm`
-        excepted, and may
-            name `anchor_to`.
+        params: parameters, or groups of them; a group may override every option but `max_grad_norm`.
         anchor: λ of the pull towards `anchor_to`, in units of `weight_decay`.
         anchor_to: one tensor a parameter, θ0'; the values at construction where it is not given.
         max_grad_norm: the norm over all groups' gradients to scale down to.
@@ -38,6 +37,9 @@ class AdamW(Optimizer):
 
     Attributes:
         skipped_steps: how many steps were left out because a gradient was not finite.
+
+    Raises:
+        ValueError: an option is out of its range, or `anchor_to` does not fit the parameters.
     """
 
     def __init__(
@@ -169,6 +171,10 @@ def _update(parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: d
     square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     bias1 = 1 - beta1 ** state["step"]
     bias2 = 1 - beta2 ** state["step"]
+    if group["anchor"] and "anchor_to" not in state:
+        raise ValueError(
+            "AdamW: a group's anchor was raised from 0 after construction, so there is no θ0' to pull to"
+        )
     pull = (parameter - state["anchor_to"]).mul_(lr * group["anchor"]) if group["anchor"] else None
     parameter.mul_(1 - lr * group["weight_decay"])
     if pull is not None:

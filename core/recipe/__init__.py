@@ -2,14 +2,13 @@
 the active plugins (`resolve`), and their JSON Schema (`schema`). Nothing here imports torch."""
 
 from core.recipe.files import built_in, default_name, default_names, find, override, parse_overrides, read
-from core.recipe.model import Recipe, Use, dump
+from core.recipe.model import Recipe, dump
 from core.recipe.resolve import Resolved, resolve, resolve_content
 from core.recipe.schema import schema
 
 __all__ = [
     "Recipe",
     "Resolved",
-    "Use",
     "built_in",
     "default_name",
     "default_names",

@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
+from core.components import Use
 from core.errors import RecipeError, nearest
 from core.loader import installed
-from core.recipe.model import PLACES, FineTune, Use
+from core.recipe.model import PLACES, FineTune
 
 DEFAULT_GROUP = "taoke.default_recipe"
 """Entry-point group with which a plugin marks one of its recipes as the default: the entry's name is the
@@ -163,7 +164,7 @@ def _assign(content: dict[str, Any], dotted: str, value: Any) -> None:
         key: Any = _index(place, name, dotted) if isinstance(place, list) else name
         inner = place[key] if isinstance(place, list) else place.get(key)
         kind = PLACES.get(here) or PLACES.get(here.rpartition(".")[0] + ".*")
-        if inner is None and here in ("fine_tune.strategy", "fine_tune.updater"):
+        if inner is None and kind is not None and here.startswith("fine_tune."):
             inner = FineTune.model_fields[key].default
         if isinstance(inner, str) and kind is not None:  # `updater: adamw` is `updater: {updater: adamw}`
             inner = Use.read(kind, inner).to_json()

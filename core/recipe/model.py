@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_core import core_schema
 
-from core.components import Options
+from core.components import Options, Use
 from core.contract import Kind
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """A component as a recipe names it, with the options given there."""
-
-    kind: Kind
-    name: str
-    options: Mapping[str, Any]
-
-    @staticmethod
-    def key(kind: Kind) -> str:
-        """The key under which a recipe's mapping names a component of that kind."""
-        return "source" if kind == "base" else kind
-
-    @classmethod
-    def read(cls, kind: Kind, value: Any) -> Use:
-        """From `NAME` or `{KEY: NAME, option: value, ...}`. Raises `ValueError`."""
-        key = cls.key(kind)
-        if isinstance(value, cls):
-            return value
-        if isinstance(value, str):
-            return cls(kind, value, {})
-        if isinstance(value, Mapping) and isinstance(value.get(key), str):
-            return cls(kind, value[key], {name: option for name, option in value.items() if name != key})
-        raise ValueError(f"expected a name or a mapping with `{key}: NAME`, got {value!r}")
-
-    def to_json(self) -> dict[str, Any]:
-        return {self.key(self.kind): self.name, **self.options}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +29,6 @@ class Place:
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         return {"x-kind": self.kind}
-
-
-PLACES: Mapping[str, Kind] = {
-    "task": "task",
-    "base": "base",
-    "data": "dataset",
-    "preprocess.*": "transform",
-    "modify.*": "edit",
-    "fine_tune.strategy": "strategy",
-    "fine_tune.loss": "loss",
-    "fine_tune.updater": "updater",
-}
-"""Where a recipe takes components, and of which kind."""
 
 
 class FineTune(Options):
@@ -110,9 +68,9 @@ class Evaluate(Options):
 class Gate(Options):
     """What the verdict asks for. With a gate, a verdict other than `ship` makes the run exit with 3."""
 
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the paired intervals")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="the level of the paired intervals")
     max_forgetting: float | None = Field(
-        None, ge=0, description="of the base's score on `retain`, the part that may be lost"
+        default=None, ge=0, description="the part of the base's score on `retain` that may be lost"
     )
 
 
@@ -136,8 +94,29 @@ class Recipe(Options):
         {}, description="where two plugins answer one hook: hook (without taoke_) to plugin"
     )
 
+    @model_validator(mode="after")
+    def _gate_can_be_asked(self) -> Recipe:
+        if self.gate is not None and self.gate.max_forgetting is not None and not self.evaluate.retain:
+            raise ValueError("gate.max_forgetting asks what was forgotten: set evaluate.retain to true")
+        return self
+
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def _places(model: type[Options], prefix: str = "") -> Iterator[tuple[str, Kind]]:
+    for name, field in model.model_fields.items():
+        inner = next(iter(get_args(field.annotation)), None)  # of a list, or of an optional one
+        marks = [*field.metadata, *getattr(inner, "__metadata__", ())]
+        kind = next((mark.kind for mark in marks if isinstance(mark, Place)), None)
+        if kind is not None:
+            yield prefix + name + (".*" if get_origin(field.annotation) is list else ""), kind
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Options):
+            yield from _places(field.annotation, f"{prefix}{name}.")
+
+
+PLACES: Mapping[str, Kind] = dict(_places(Recipe))
+"""Where a recipe takes components, and of which kind: `fine_tune.updater`, `preprocess.*`."""
 
 
 def dump(recipe: Recipe) -> str:

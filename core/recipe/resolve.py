@@ -11,10 +11,12 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from core.components import Use
 from core.errors import ComponentError, PluginError, RecipeError, nearest
-from core.loader import CORE, Plugins, chosen
+from core.loader import chosen
+from core.manager import CORE, Plugins
 from core.recipe.files import find, override, read
-from core.recipe.model import PLACES, Recipe, Use
+from core.recipe.model import PLACES, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +27,6 @@ class Resolved:
     name: str
     recipe: Recipe
     plugins: Plugins
-
-    def make(self, use: Use) -> Any:
-        """The component of a use, made."""
-        return self.plugins.components.make(use.kind, use.name, use.options)
 
 
 def resolve(
@@ -63,12 +61,12 @@ def resolve_content(
         content = Recipe.model_validate(content).to_json()
     except ValidationError as error:
         problems += explain(error, Recipe)
-    named, answers = content.get("plugins"), content.get("answers", {})
+    named, answers = content.get("plugins"), content.get("answers")
     if not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
         raise _recipe_error(where, problems)  # without plugins, no component can be looked up
-    active = Plugins(answers if isinstance(answers, dict) else {}, strict=strict)
     try:
-        active.load(chosen(named, plugins), plugin_files)
+        wanted = answers if isinstance(answers, dict) else {}
+        active = Plugins.load(chosen(named, plugins), plugin_files, answers=wanted, strict=strict)
     except PluginError as error:
         if not problems:
             raise
@@ -91,7 +89,9 @@ def resolve_content(
 
 
 def _recipe_error(where: str, problems: Sequence[str]) -> RecipeError:
-    return RecipeError(f"{where} has {len(problems)} problem{'s' if len(problems) > 1 else ''}", problems)
+    return RecipeError(
+        f"{where} has {len(problems)} problem{'s' if len(problems) > 1 else ''}", problems=problems
+    )
 
 
 def _uses(content: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, Use]]:

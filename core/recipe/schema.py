@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.components import Registry
+from core.components import Registry, Use
 from core.contract import Kind
-from core.recipe.model import Recipe, Use
+from core.recipe.model import Recipe
 
 
 def schema(components: Registry) -> dict[str, Any]:

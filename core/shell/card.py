@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
+from core.contract import BASE
 from core.edits import Applied
+from core.evidence.paired import Interval
 
 
 def card(provenance: Mapping[str, Any], edits: Sequence[Applied]) -> str:
@@ -22,7 +24,7 @@ def card(provenance: Mapping[str, Any], edits: Sequence[Applied]) -> str:
     }
     direction = "higher" if evidence["higher_is_better"] else "lower"
     rows = [
-        f"| {name} | {scores[primary]:.4f} | {_difference(evidence['differences'].get(name, {}).get(primary))} |"
+        f"| {name} | {scores[primary]:.4f} | {_difference(evidence, name)} |"
         for name, scores in evidence["contenders"].items()
     ]
     changes = [f"- {edit.description}" for edit in edits] or ["- none"]
@@ -42,7 +44,7 @@ def card(provenance: Mapping[str, Any], edits: Sequence[Applied]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _difference(difference: Mapping[str, float] | None) -> str:
-    if difference is None:
-        return ""
-    return f"{difference['value']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"
+def _difference(evidence: Mapping[str, Any], contender: str) -> str:
+    return (
+        "" if contender == BASE else str(Interval(**evidence["differences"][contender][evidence["primary"]]))
+    )

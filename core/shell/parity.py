@@ -3,8 +3,8 @@ predicted.
 
     python -m core.shell.parity REQUEST
 
-`REQUEST` is a JSON file: the shell's folder, plugin changes and files, the device, and the expected
-prediction rows of `report`. Exit code 0 if all are equal.
+`REQUEST` is a JSON file: the shell's folder, plugin files, device, threads, and the expected predictions of
+`report`. Exit code 0 if all are equal.
 """
 
 from __future__ import annotations
@@ -14,33 +14,39 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from core.context import Context
-from core.contract import JSON, REPORT
+from core.contract import ADAPTED, REPORT, Prediction
 from core.errors import ParityError, TaokeError
+from core.inference import complete
+from core.loader import ENVIRONMENT
+from core.seeds import deterministic
+from core.shell.read import load
 
 EXAMPLES = 256
 """How many rows of `report` are compared, from the first: batches are then those of the run."""
 
 
-def check(shell: Path, context: Context, expected: Sequence[Mapping[str, JSON]]) -> int:
+def check(shell: Path, context: Context, expected: Sequence[Prediction]) -> int:
     """Compare in a fresh process; returns how many predictions were compared. Raises `ParityError`."""
     batch = context.recipe.evaluate.batch_size
     count = min(len(expected), -(-EXAMPLES // batch) * batch)
     request = {
         "shell": str(shell),
         "device": str(context.device),
-        "plugin_files": [str(plugin.file) for plugin in context.plugins.active if plugin.version == "file"],
-        "threads": _threads(),
+        "plugin_files": [str(plugin.file) for plugin in context.plugins.active if plugin.from_file],
+        "threads": torch.get_num_threads(),
         "expected": list(expected[:count]),
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "request.json")
         path.write_text(json.dumps(request), encoding="utf-8")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        environment.pop("TAOKE_PLUGINS", None)
+        environment.pop(ENVIRONMENT, None)
         done = subprocess.run(
             [sys.executable, "-m", "core.shell.parity", str(path)],
             capture_output=True,
@@ -56,29 +62,16 @@ def check(shell: Path, context: Context, expected: Sequence[Mapping[str, JSON]])
     return count
 
 
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
-
-
 def main(path: str) -> int:
     """The fresh process' side."""
-    import torch
-
-    from core.shell.read import load
-
     request = json.loads(Path(path).read_text(encoding="utf-8"))
     torch.set_num_threads(request["threads"])
-    torch.use_deterministic_algorithms(True)
     expected = request["expected"]
     try:
-        adapted = load(
-            request["shell"],
-            device=request["device"],
-            plugin_files=[Path(p) for p in request["plugin_files"]],
-        )
-        found = json.loads(json.dumps(adapted.predict_rows(adapted.rows(REPORT)[: len(expected)])))
+        with deterministic():
+            adapted = load(request["shell"], device=request["device"], plugin_files=request["plugin_files"])
+            rows = adapted.rows(REPORT)[: len(expected)]
+            found = json.loads(json.dumps(complete(adapted.predict_rows(rows), rows, ADAPTED)))
     except TaokeError as error:
         print(error, file=sys.stderr)
         return 1

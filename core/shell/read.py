@@ -14,133 +14,142 @@ from torch import nn
 
 from core.bases import digest, read_tensors
 from core.context import Context, pick_device
-from core.contract import JSON, REPORT, RETAIN, BaseSource, Dataset, Row, Task
-from core.errors import BaseError, ShellError, nearest
+from core.contract import ADAPTED, JSON, REPORT, BaseSource, Dataset, Prediction, Row, Task
+from core.edits import replay
+from core.errors import BaseError, PluginError, ShellError, nearest
 from core.evidence.scores import score
 from core.inference import complete
+from core.loader import installed
 from core.prepared import Fitted, Pipeline, encode
 from core.progress import Progress
 from core.recipe import Resolved, resolve_content
-from core.rows import halves, identify
+from core.rows import data_digest, identify, judged
 from core.shell import FORMAT
-from core.shell.write import data_digest
-from core.stages.modify import replay
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Adapted:
-    """An adapted model, loaded from its shell and ready to predict."""
+    """An adapted model, loaded from its shell and ready to predict. `recorded` holds the run's scores on
+    `report`."""
 
     shell: Path
-    resolved: Resolved
+    context: Context
     task: Task
     model: nn.Module
     pipeline: Pipeline
     state: JSON
-    provenance: Mapping[str, Any]
-    context: Context
+    data: Mapping[str, Any]
+    recorded: Mapping[str, float]
 
-    def predict(self, inputs: str | Sequence[str]) -> list[dict[str, JSON]]:
+    def predict(self, inputs: str | Sequence[str]) -> list[Prediction]:
         """Predictions for what a user types or points at; what that may be is the task's to say (see its
         plugin's README).
 
         Raises `DataError` where an input is not of that kind.
         """
         with self.context.plugins.attributing(self.context):
-            rows = identify(
-                self.task.parse([inputs] if isinstance(inputs, str) else list(inputs), self.state)
-            )
-            return self.predict_rows(self.pipeline.apply(rows))
+            given = [inputs] if isinstance(inputs, str) else list(inputs)
+            return self.predict_rows(self.pipeline.apply(identify(self.task.parse(given, self.state))))
 
     def evaluate(self, split: str = REPORT) -> dict[str, float]:
         """Metric to score on a split of the recipe's dataset. Raises `ShellError` where the data are not
         those of the run."""
         with self.context.plugins.attributing(self.context):
-            predictions = self.predict_rows(self.rows(split))
+            rows = self.rows(split)
+            predictions = complete(self.predict_rows(rows), rows, ADAPTED)
             return {metric.name: score(metric, predictions) for metric in self.task.metrics()}
 
     def rows(self, split: str = REPORT) -> list[Row]:
         """The rows of a split of the recipe's dataset, after the transforms. Raises `ShellError`."""
-        if split not in self.provenance["data"]:
-            raise ShellError(
-                f"{self.shell}: the run had no split {split!r}", nearest(split, self.provenance["data"])
-            )
-        dataset: Dataset = self.resolved.make(self.resolved.recipe.data)
-        raw = identify(dataset.rows()[split])
-        rows = self.pipeline.apply(halves(raw)[1] if split == RETAIN else raw)
-        found, recorded = (
-            data_digest(encode(self.task, split, rows, self.state)),
-            self.provenance["data"][split]["digest"],
-        )
+        if split not in self.data:
+            raise ShellError(f"{self.shell}: the run had no split {split!r}", nearest(split, self.data))
+        dataset: Dataset = self.context.make(self.context.recipe.data)
+        rows = judged(split, dataset.rows()[split])
+        found, recorded = data_digest(rows), self.data[split]["digest"]
         if found != recorded:
             raise ShellError(
                 f"{self.shell}: the split {split!r} has the digest {found} here, and had {recorded} in the run",
                 "the data have changed since, or differ between Python versions: the numbers would not be comparable",
             )
-        return rows
+        return self.pipeline.apply(rows)
 
-    def predict_rows(self, rows: Sequence[Row]) -> list[dict[str, JSON]]:
-        """Predictions of rows that the transforms have seen, with their ids and targets."""
+    def predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
+        """Predictions of rows that the transforms have seen, in their order."""
         split = encode(self.task, "rows", rows, self.state)
-        predictions = self.context.plugins.hook.taoke_evaluate(
-            context=self.context, task=self.task, model=self.model, split=split
+        return list(
+            self.context.plugins.hook.taoke_evaluate(
+                context=self.context, task=self.task, model=self.model, split=split
+            )
         )
-        return complete(predictions, rows, "adapted")
 
 
-def load(
-    shell: str | Path,
-    *,
-    device: str = "cpu",
-    plugins: Sequence[str] = (),
-    plugin_files: Sequence[str | Path] = (),
-) -> Adapted:
-    """Load an adapted model. Raises `ShellError` where the shell is missing, incomplete, damaged or of
-    another format, `BaseError` where its base is not to be had or not the same, `PluginError` where a
-    plugin it needs is missing."""
+def load(shell: str | Path, *, device: str = "cpu", plugin_files: Sequence[str | Path] = ()) -> Adapted:
+    """Load an adapted model.
+
+    Args:
+        shell: a shell, or the folder of a run that has one.
+        device: where to compute, as torch names it.
+        plugin_files: the Python files that are plugins, where the run had any.
+
+    Raises:
+        ShellError: the shell is missing, incomplete, damaged or of another format.
+        BaseError: its base is not to be had, or not the same.
+        PluginError: a plugin it needs is missing.
+    """
     folder = shell_folder(Path(shell))
     described = _read_json(folder / "delta.json", "format", "base", "edits", "tensors", "adapted")
-    if described.get("format") != FORMAT:
+    if described["format"] != FORMAT:
         raise ShellError(
-            f"{folder} has the shell format {described.get('format')!r}; this taoke reads {FORMAT}",
+            f"{folder} has the shell format {described['format']!r}; this taoke reads {FORMAT}",
             "use a matching taoke",
         )
-    provenance = _read_json(folder / "provenance.json", "name", "recipe", "data", "evidence")
+    provenance = _read_json(folder / "provenance.json", "name", "recipe", "data", "plugins", "evidence")
     states = _read_json(folder / "preprocess.json", "transforms", "task")
-    where = f"{folder}/provenance.json"
-    resolved = resolve_content(
-        provenance["recipe"],
-        provenance["name"],
-        where,
-        plugins=plugins,
-        plugin_files=[Path(path) for path in plugin_files],
-        strict=False,
+    context = Context(
+        _resolve(folder, provenance, [Path(path) for path in plugin_files]),
+        pick_device(device),
+        Progress(quiet=True),
     )
-    context = Context(resolved.recipe, resolved.plugins, pick_device(device), Progress(quiet=True))
-    with resolved.plugins.attributing(context):
-        source: BaseSource = resolved.make(resolved.recipe.base)
+    recipe = context.recipe
+    with context.plugins.attributing(context):
+        source: BaseSource = context.make(recipe.base)
         base = source.load()
         if base.digest != described["base"]["digest"]:
             raise BaseError(
                 f"{folder} was made from the base {described['base']['digest']}, and {base.origin} is {base.digest}",
                 "use the same base: a delta on another one is another model",
             )
-        model, _ = replay(resolved.plugins, deepcopy(base.model), described["edits"])
+        model, _ = replay(context.plugins.components, deepcopy(base.model), described["edits"])
         _apply(model, folder, described)
-        task: Task = resolved.make(resolved.recipe.task)
         steps = [
-            Fitted(use.name, resolved.make(use), state)
-            for use, state in zip(resolved.recipe.preprocess, states["transforms"].values(), strict=True)
+            Fitted(use.name, context.make(use), state)
+            for use, state in zip(recipe.preprocess, states["transforms"].values(), strict=True)
         ]
-    return Adapted(
-        folder,
-        resolved,
-        task,
-        model.requires_grad_(False).eval().to(context.device),
-        Pipeline(steps),
-        states["task"],
-        provenance,
-        context,
+        return Adapted(
+            shell=folder,
+            context=context,
+            task=context.make(recipe.task),
+            model=model.requires_grad_(False).eval().to(context.device),
+            pipeline=Pipeline(steps),
+            state=states["task"],
+            data=provenance["data"],
+            recorded=provenance["evidence"]["contenders"][ADAPTED],
+        )
+
+
+def _resolve(folder: Path, provenance: Mapping[str, Any], plugin_files: Sequence[Path]) -> Resolved:
+    """The recipe with its plugins. One that is missing is asked for by the package that brought it to the run."""
+    here = {*installed(), *(path.stem for path in plugin_files)}
+    for plugin in provenance["plugins"]:
+        if plugin["name"] in provenance["recipe"]["plugins"] and plugin["name"] not in here:
+            package = f"pip install '{plugin['distribution']}=={plugin['version']}'"
+            given = f"give --plugin-file with the run's {plugin['distribution']}"
+            raise PluginError(
+                f"{folder} needs the plugin {plugin['name']!r}, which is not installed",
+                given if plugin["version"] == "file" else package,
+            )
+    return resolve_content(
+        provenance["recipe"], provenance["name"], f"{folder}/provenance.json", plugin_files=plugin_files
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import sys
@@ -17,43 +16,33 @@ from torch import Tensor, nn
 
 from core.bases import digest, write_tensors
 from core.context import Context
-from core.contract import Split
 from core.evidence.weigh import Evidence
+from core.rows import data_digest
 from core.shell import FORMAT, LIBRARIES
 from core.shell.card import card
 from core.stages.fine_tune import Tuned
 from core.version import version
 
 
-def write(folder: Path, context: Context, name: str, tuned: Tuned, evidence: Evidence) -> None:
+def write(folder: Path, context: Context, tuned: Tuned, evidence: Evidence) -> None:
     """Write the shell of an adapted model into an empty folder."""
     modified = tuned.modified
     prepared = modified.prepared
     changed = delta(modified.model, tuned.model)
     write_tensors(folder / "delta.safetensors", changed)
-    _write_json(
+    write_json(
         folder / "delta.json",
         {
             "format": FORMAT,
             "base": {"digest": prepared.base.digest},
             "edits": [dict(edit.spec) for edit in modified.edits],
-            "preserves": modified.preserves,
-            "tensors": {
-                key: {
-                    "stored": "whole",
-                    "shape": list(tensor.shape),
-                    "dtype": str(tensor.dtype).removeprefix("torch."),
-                }
-                for key, tensor in changed.items()
-            },
+            "tensors": {key: list(tensor.shape) for key, tensor in changed.items()},
             "adapted": digest(tuned.model.state_dict()),
         },
     )
-    _write_json(
-        folder / "preprocess.json", {"transforms": prepared.pipeline.states(), "task": prepared.state}
-    )
-    provenance = provenance_of(context, name, tuned, evidence)
-    _write_json(folder / "provenance.json", provenance)
+    write_json(folder / "preprocess.json", {"transforms": prepared.pipeline.states(), "task": prepared.state})
+    provenance = provenance_of(context, tuned, evidence)
+    write_json(folder / "provenance.json", provenance)
     (folder / "README.md").write_text(card(provenance, modified.edits), encoding="utf-8")
 
 
@@ -70,18 +59,19 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
 
 
-def provenance_of(context: Context, name: str, tuned: Tuned, evidence: Evidence) -> dict[str, Any]:
+def provenance_of(context: Context, tuned: Tuned, evidence: Evidence) -> dict[str, Any]:
     """Where an adapted model comes from, as JSON."""
     prepared = tuned.modified.prepared
     base = prepared.base
     return {
-        "name": name,
+        "name": context.name,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "recipe": context.recipe.to_json(),
         "seed": context.seed,
         "base": {"digest": base.digest, "licence": base.licence, "origin": base.origin},
         "data": {
-            split: {"examples": len(s.rows), "digest": data_digest(s)} for split, s in prepared.splits.items()
+            split: {"examples": len(s.rows), "digest": data_digest(s.rows)}
+            for split, s in prepared.splits.items()
         },
         "plugins": context.plugins.record(),
         "versions": {
@@ -100,11 +90,6 @@ def provenance_of(context: Context, name: str, tuned: Tuned, evidence: Evidence)
     }
 
 
-def data_digest(split: Split) -> str:
-    """`sha256:...` over the ids of a split's rows, in order: the same examples in the same order, the same
-    digest."""
-    return "sha256:" + hashlib.sha256("\n".join(row.id for row in split.rows).encode()).hexdigest()
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, for people too."""
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

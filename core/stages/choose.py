@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from core.context import Context
 from core.contract import Base, BaseSource
-from core.recipe import Resolved
 
 
-def choose(context: Context, resolved: Resolved) -> Base:
+def choose(context: Context) -> Base:
     """Load the base that the recipe names. Raises `BaseError`."""
-    source: BaseSource = resolved.make(resolved.recipe.base)
+    source: BaseSource = context.make(context.recipe.base)
     base = source.load()
     base.model.requires_grad_(False).eval()
     context.events.emit(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 
 from torch import nn
 
-from core.context import Context, derive_seed
-from core.contract import REPORT, RETAIN, SELECT, TRAIN, Metric, Split
-from core.evidence.scores import parts
-from core.evidence.weigh import SCRATCH, Evidence, Predictions, weigh
-from core.inference import complete, metric_named
+from core.context import Context
+from core.contract import ADAPTED, BASE, REPORT, RETAIN, SCRATCH, SELECT, TRAIN, Split
+from core.evidence.scores import metric_named, score
+from core.evidence.weigh import Evidence, Predictions, weigh
+from core.inference import complete
+from core.recipe.model import Gate
+from core.seeds import derive_seed
 from core.stages.fine_tune import Tuned, trained
 
 
@@ -37,10 +39,11 @@ def evaluate(context: Context, tuned: Tuned) -> Evidence:
     def keep(contender: str, split: str, answer: Predictions) -> None:
         completed = complete(answer, prepared.splits[split].rows, contender)
         predictions[contender, split] = completed
-        context.progress.note(f"{contender} on {split}: {_brief(metrics, completed)}")
+        brief = ", ".join(f"{metric.name} {score(metric, completed):.4f}" for metric in metrics)
+        context.progress.note(f"{contender} on {split}: {brief}")
 
     report = prepared.splits[REPORT]
-    keep("base", REPORT, ask(base_model, prepared.for_base(REPORT)))
+    keep(BASE, REPORT, ask(base_model, prepared.for_base(REPORT)))
     fitted_on = {name: prepared.for_base(name) for name in (TRAIN, SELECT)}
     trivial = []
     for contender in task.trivial(prepared.base, fitted_on):
@@ -48,19 +51,20 @@ def evaluate(context: Context, tuned: Tuned) -> Evidence:
         keep(contender.name, REPORT, contender.predict(report.rows))
     if tuned.modified.scratch is not None:
         keep(SCRATCH, REPORT, ask(trained(context, tuned.modified, tuned.modified.scratch, SCRATCH), report))
-    keep("adapted", REPORT, ask(tuned.model, report))
+    keep(ADAPTED, REPORT, ask(tuned.model, report))
     if RETAIN in prepared.splits:
-        keep("base", RETAIN, ask(base_model, prepared.for_base(RETAIN)))
-        keep("adapted", RETAIN, ask(tuned.model, prepared.splits[RETAIN]))
+        keep(BASE, RETAIN, ask(base_model, prepared.for_base(RETAIN)))
+        keep(ADAPTED, RETAIN, ask(tuned.model, prepared.splits[RETAIN]))
     if context.folder is not None:
         save(predictions, context.folder / "predictions")
+    gate = recipe.gate or Gate()
     return weigh(
         predictions,
         metrics,
         primary,
         trivial,
-        confidence=recipe.gate.confidence if recipe.gate else 0.95,
-        max_forgetting=recipe.gate.max_forgetting if recipe.gate else None,
+        confidence=gate.confidence,
+        max_forgetting=gate.max_forgetting,
         resamples=recipe.evaluate.resamples,
         seed=derive_seed(context.seed, "bootstrap"),
     )
@@ -72,10 +76,3 @@ def save(predictions: Mapping[tuple[str, str], Predictions], folder: Path) -> No
         path = folder / contender / f"{split}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
-
-def _brief(metrics: Sequence[Metric], predictions: Predictions) -> str:
-    totals = ((metric, parts(metric, predictions).sum(axis=0)) for metric in metrics)
-    return ", ".join(
-        f"{metric.name} {numerator / denominator:.4f}" for metric, (numerator, denominator) in totals
-    )

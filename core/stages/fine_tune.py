@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from core.context import Context
+from core.contract import ADAPTED
 from core.errors import TrainingError
 from core.stages.modify import Modified
 
@@ -22,18 +23,17 @@ class Tuned:
 
 def fine_tune(context: Context, modified: Modified) -> Tuned:
     """Train a copy of the edited model on `train`. Raises `TrainingError`."""
-    return Tuned(modified, trained(context, modified, deepcopy(modified.model), "adapted"))
+    return Tuned(modified, trained(context, modified, deepcopy(modified.model), ADAPTED))
 
 
 def trained(context: Context, modified: Modified, model: nn.Module, contender: str) -> nn.Module:
-    """`model` after the fine-tuning that the plugins answer with; the scratch contender is trained by the
-    same words."""
+    """`model` after the fine-tuning that the plugins answer with; scratch is trained by the same words."""
     prepared = modified.prepared
-    context.contender = contender
+    before, context.contender = context.contender, contender
     result = context.plugins.hook.taoke_fine_tune(
         context=context, task=prepared.task, model=model.to(context.device), splits=prepared.for_training()
     )
-    context.step = 0
+    context.step, context.contender = 0, before
     if not isinstance(result, nn.Module):
         raise TrainingError(
             f"taoke_fine_tune returned a {type(result).__name__}",

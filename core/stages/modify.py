@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
-from core import edits
-from core.context import Context, derive_seed, seed_torch
-from core.contract import Edit
-from core.edits import Applied
+from core.context import Context
+from core.contract import SCRATCH
+from core.edits import Applied, replay
 from core.errors import EditError
-from core.loader import Plugins
 from core.prepared import Prepared
-from core.recipe import Use
+from core.seeds import derive_seed, seed_torch
 
 
 @dataclass(frozen=True)
@@ -30,35 +27,18 @@ class Modified:
     edits: Sequence[Applied]
     scratch: nn.Module | None
 
-    @property
-    def preserves(self) -> bool:
-        """Whether the model still computes what the base computed."""
-        return all(edit.preserves for edit in self.edits)
-
 
 def modify(context: Context, prepared: Prepared) -> Modified:
     """Apply the recipe's edits, then those the task asks for, to a copy of the base. Raises `EditError`."""
     own = [use.to_json() for use in context.recipe.modify]
-    model, applied = replay(context.plugins, deepcopy(prepared.base.model), own)
+    components = context.plugins.components
+    model, applied = replay(components, deepcopy(prepared.base.model), own)
     asked = prepared.task.edits(model, prepared.state)
-    model, more = replay(context.plugins, model, asked)
+    model, more = replay(components, model, asked)
     for edit in (*applied, *more):
         context.events.emit("edit", spec=edit.spec, description=edit.description, preserves=edit.preserves)
     scratch = fresh_weights(context, model) if context.recipe.evaluate.scratch else None
     return Modified(prepared, model, [*applied, *more], scratch)
-
-
-def replay(
-    plugins: Plugins, model: nn.Module, specs: Sequence[Mapping[str, Any]]
-) -> tuple[nn.Module, list[Applied]]:
-    """Apply edits in their serial form, in order; changes `model`. Raises `EditError`, or `ComponentError`."""
-
-    def make(spec: Mapping[str, Any]) -> Edit:
-        use = Use.read("edit", spec)
-        edit: Edit = plugins.components.make(use.kind, use.name, use.options)
-        return edit
-
-    return edits.apply(model, specs, make)
 
 
 def fresh_weights(context: Context, model: nn.Module) -> nn.Module:
@@ -66,7 +46,7 @@ def fresh_weights(context: Context, model: nn.Module) -> nn.Module:
     `EditError` where a module holds parameters and cannot reset them."""
     fresh = deepcopy(model)
     with torch.random.fork_rng(devices=[]):
-        seed_torch(torch.device("cpu"), derive_seed(context.seed, "scratch"))
+        seed_torch(torch.device("cpu"), derive_seed(context.seed, SCRATCH))
         for name, module in fresh.named_modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):

@@ -6,21 +6,21 @@ import shutil
 from pathlib import Path
 
 from core.context import Context
-from core.contract import REPORT
+from core.contract import ADAPTED, REPORT
 from core.evidence.weigh import Evidence
 from core.shell.parity import check
 from core.shell.write import write
 from core.stages.fine_tune import Tuned
 
 
-def seal(context: Context, name: str, tuned: Tuned, evidence: Evidence, folder: Path) -> Path:
+def seal(context: Context, tuned: Tuned, evidence: Evidence, folder: Path) -> Path:
     """Write the shell beside its place, check it, then move it there. Raises `ParityError`, and leaves no
     shell then."""
     unproven = folder / "shell.unproven"
     unproven.mkdir()
     try:
-        write(unproven, context, name, tuned, evidence)
-        compared = check(unproven, context, evidence.predictions["adapted", REPORT])
+        write(unproven, context, tuned, evidence)
+        compared = check(unproven, context, evidence.predictions[ADAPTED, REPORT])
         shell = unproven.rename(folder / "shell")
     except BaseException:
         shutil.rmtree(unproven, ignore_errors=True)

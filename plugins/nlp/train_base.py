@@ -15,7 +15,6 @@ import hashlib
 import platform
 import random
 import re
-import sys
 import tempfile
 import time
 from functools import cache
@@ -40,8 +39,7 @@ from plugins.nlp.tasks import LanguageModelling
 from plugins.nlp.tokenizer import Tokenizer, learn_merges
 
 NAME = "docstrings"
-ARCHITECTURE = {"vocabulary": 1024, "width": 160, "layers": 4, "heads": 5}
-DROPOUT = 0.1
+ARCHITECTURE: dict[str, Any] = {"vocabulary": 1024, "width": 160, "layers": 4, "heads": 5, "dropout": 0.1}
 STEPS, WARMUP, HOLD = 2000, 150, 1000  # steps; lr is held until HOLD, then falls to zero linearly
 SHARDS, WINDOWS, TOKENS = 2, 16, 192  # a step takes SHARDS batches of WINDOWS windows of TOKENS tokens
 LR, MUON_DECAY, ADAMW_DECAY = 3e-3, 0.1, 0.01
@@ -75,7 +73,7 @@ def work(rank: int, options: argparse.Namespace, folder: str) -> None:
     starts = [match.end() for match in re.finditer("\n", text)]
     tokenizer = Tokenizer(merges)
     torch.manual_seed(0)
-    model = LanguageModel(**ARCHITECTURE, dropout=DROPOUT)
+    model = LanguageModel(**ARCHITECTURE)
     computed: Any = torch.compile(model) if options.compile else model
     optimizers = _optimizers(model)
     first = 0
@@ -106,7 +104,7 @@ def work(rank: int, options: argparse.Namespace, folder: str) -> None:
             if options.checkpoint:
                 _save(options.checkpoint, model, optimizers, step + 1)
     if rank == 0:
-        write(options.out, model, merges, text)
+        write(options.out, model, merges, text, _command(options))
 
 
 def batch(text: str, starts: list[int], tokenizer: Tokenizer, key: int) -> Tensor:
@@ -138,7 +136,7 @@ def _held_out_rows() -> list[Row]:
     return Reference(ReferenceOptions()).rows()["retain"]
 
 
-def write(folder: Path, model: nn.Module, merges: list[tuple[int, int]], text: str) -> None:
+def write(folder: Path, model: nn.Module, merges: list[tuple[int, int]], text: str, command: str) -> None:
     """The weights in bfloat16, and the card."""
     card = {
         "architecture": ARCHITECTURE,
@@ -152,12 +150,18 @@ def write(folder: Path, model: nn.Module, merges: list[tuple[int, int]], text: s
             "held_out": f"{HELD_OUT} in {PARTS} files, by a hash of the path",
             "left_out": f"docstrings that share {RUN} characters with a help topic",
         },
-        "command": " ".join(["python", "-m", "plugins.nlp.train_base", *sys.argv[1:]]),
+        "command": command,
         "torch": torch.__version__,
         "score": {"bits_per_byte on held-out docstrings": round(held_out_score(model, merges), 4)},
     }
     weights = {name: tensor.bfloat16() for name, tensor in model.state_dict().items()}
     print(save_base(folder, NAME, weights, card))
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What makes the same weights again."""
+    compiled = " --compile" if options.compile else ""
+    return f"python -m plugins.nlp.train_base --workers {options.workers}{compiled}"
 
 
 def _optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:

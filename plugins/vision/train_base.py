@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from core.bases import save_base
-from core.context import generator
 from core.contract import JSON, Row
 from core.rows import content_digest
+from core.seeds import generator
 from plugins.vision import options
 from plugins.vision.data import KNOWN, WHITE, base_split
 from plugins.vision.models import BASES, SmallCNN

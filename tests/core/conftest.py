@@ -198,10 +198,8 @@ class Stages:
 
     def __post_init__(self) -> None:
         device = torch.device("cpu")
-        self.context = Context(self.resolved.recipe, self.resolved.plugins, device, Progress(quiet=True))
+        self.context = Context(self.resolved, device, Progress(quiet=True))
         self.context.events.open(self.record)
-        if self.resolved.recipe.fine_tune.loss is not None:
-            self.context.loss = self.resolved.make(self.resolved.recipe.fine_tune.loss)
         self._prepared: Prepared | None = None
         self._modified: Modified | None = None
         self._tuned: Tuned | None = None
@@ -209,7 +207,7 @@ class Stages:
     @property
     def prepared(self) -> Prepared:
         if self._prepared is None:
-            self._prepared = preprocess(self.context, self.resolved, choose(self.context, self.resolved))
+            self._prepared = preprocess(self.context, choose(self.context))
         return self._prepared
 
     @property

@@ -7,7 +7,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from core.components import Options, Registry, import_attribute, install_hint
+from core.components import Options, Registry, Use, import_attribute, install_hint
 from core.contract import Component
 from core.errors import ComponentError, PluginError
 
@@ -87,7 +87,7 @@ def test_options_do_not_change_after_validation():
 
 def test_making_calls_the_factory_with_validated_options():
     """The factory gets the model, not the mapping."""
-    made = registry(("task", "acme.classify")).make("task", "classify", {"size": "3"})
+    made = registry(("task", "acme.classify")).make(Use("task", "classify", {"size": "3"}))
     assert made == Sized(size=3)
 
 
@@ -99,7 +99,7 @@ def test_component_is_imported_only_when_it_is_made(tmp_path, monkeypatch):
     components.add(Component("task", "acme.lazy", "", "acme_lazily:make"), "acme")
     components.find("task", "lazy")
     assert "acme_lazily" not in sys.modules
-    assert components.make("task", "lazy", {}) == "made"
+    assert components.make(Use("task", "lazy", {})) == "made"
     assert sys.modules.pop("acme_lazily")
 
 
@@ -112,7 +112,7 @@ def test_options_that_would_let_a_misspelt_key_pass_are_refused(options, says):
     components = Registry()
     components.add(Component("task", "acme.loose", "", f"{__name__}:make", options), "acme")
     with pytest.raises(PluginError, match=says):
-        components.make("task", "loose", {})
+        components.make(Use("task", "loose", {}))
 
 
 def test_attribute_that_a_module_lacks_is_the_plugin_s_mistake():

@@ -9,8 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.context import Events, Stash, StashKey, derive_seed, generator
+from core.context import Stash, StashKey
 from core.errors import OutputError
+from core.events import Events
+from core.seeds import derive_seed, generator
 
 keys = st.lists(st.integers(0, 10**6) | st.text("abc-0123", max_size=4), max_size=3)
 

@@ -326,7 +326,7 @@ def test_confidence_widens_the_intervals():
 
 def test_evidence_of_a_run_follows_from_the_predictions_it_kept(toy_run):
     """Every number of evidence.json, recomputed from the rows on disk with the run's own settings."""
-    from core.context import derive_seed
+    from core.seeds import derive_seed
 
     kept = {
         (path.parent.name, path.stem): [json.loads(line) for line in path.read_text().splitlines()]

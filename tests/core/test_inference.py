@@ -9,7 +9,8 @@ import torch
 
 from core.contract import Row
 from core.errors import RecipeError, TaokeError
-from core.inference import complete, metric_named, predict, to_device
+from core.evidence.scores import metric_named
+from core.inference import complete, predict, to_device
 
 CPU = torch.device("cpu")
 

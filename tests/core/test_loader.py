@@ -9,7 +9,8 @@ import pytest
 from core import hookspecs
 from core.contract import API
 from core.errors import PluginError, TrainingError
-from core.loader import CORE, Plugins, chosen, installed
+from core.loader import chosen, installed
+from core.manager import CORE, Plugins
 
 STEP = """
 @hookimpl
@@ -110,7 +111,7 @@ def test_call_order_is_the_listed_order_with_the_core_last(plugin_file):
     """The recipe's list, then plugin files, then the core's own answers."""
     observer = "@hookimpl\ndef taoke_after_step(context): pass\n"
     files = [plugin_file(name, observer) for name in ("b", "a", "c")]
-    plugins = Plugins().load(["a", "c"], files)
+    plugins = Plugins.load(["a", "c"], files)
     assert [plugin.name for plugin in plugins.active] == ["a", "c", "b", CORE]
     assert plugins.call_order()["taoke_after_step"] == ["a", "c", "b", CORE]
 
@@ -165,7 +166,7 @@ def test_plugin_of_another_contract_version_is_refused_with_both_numbers(refused
 
 def test_plugin_of_the_contract_version_before_is_accepted(plugin_file):
     """The core takes N and N-1."""
-    assert Plugins().load([], [plugin_file("older", f"taoke_api = {API - 1}\n")]).active[0].api == API - 1
+    assert Plugins.load([], [plugin_file("older", f"taoke_api = {API - 1}\n")]).active[0].api == API - 1
 
 
 def test_plugin_without_a_contract_version_is_told_to_write_it(refused, plugin_file):
@@ -322,7 +323,7 @@ def note_of(error):
 
 
 def test_what_a_task_s_method_raises_is_the_plugin_s(stages, plugin_file):
-    """The core called the method, and yet the note names the plugin whose file stands innermost."""
+    """The core called the method, and yet the note names the plugin, with the innermost line of its file."""
     path = plugin_file(
         "hasty",
         """
@@ -332,8 +333,11 @@ def test_what_a_task_s_method_raises_is_the_plugin_s(stages, plugin_file):
 
         def make():
             def loss(outputs, batch):
-                raise ZeroDivisionError("in the loss")
+                return divide()
             return loss
+
+        def divide():
+            raise ZeroDivisionError("in the loss")
         """,
     )
     toy = stages({"fine_tune.loss": "hasty.loss"}, plugins=[path])

@@ -8,9 +8,9 @@ from typing import ClassVar
 import pytest
 import torch
 
-from core.context import generator
 from core.contract import Row
 from core.prepared import Fitted, Pipeline
+from core.seeds import generator
 
 RECORDING = """
 class Recorder:

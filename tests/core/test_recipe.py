@@ -10,10 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.components import Use
 from core.errors import RecipeError
-from core.loader import Plugins
+from core.manager import Plugins
 from core.recipe import (
-    Use,
     built_in,
     default_name,
     dump,
@@ -479,7 +479,7 @@ def of_type(name, value):
 @pytest.fixture(scope="module")
 def toy_schema():
     """The schema of recipes with the toy's components."""
-    return schema(Plugins().load([], [TOY]).components)
+    return schema(Plugins.load([], [TOY]).components)
 
 
 def test_schema_accepts_the_toy_recipe_as_written_and_as_resolved(toy_schema):

@@ -1,4 +1,4 @@
-"""Rows by content: ids, duplicates, leaks, and the halves of `retain`."""
+"""Rows by content: ids, duplicates, leaks, and what of `retain` is judged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from core.contract import Row
 from core.errors import DataError
-from core.rows import content_digest, duplicates, halves, identify, refuse_leaks
+from core.rows import content_digest, data_digest, duplicates, identify, judged, refuse_leaks
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 contents = st.recursive(
@@ -138,32 +138,38 @@ def test_leak_is_refused_whichever_split_comes_first():
     refuse_leaks({("train", "select"): 3}, allowed=False)
 
 
-def test_halves_part_all_rows_and_adding_rows_moves_none():
-    """Each row is in exactly one half, near the middle, and stays there."""
-    rows = identify([Row(i) for i in range(400)])
-    choosing, reporting = halves(rows)
-    assert sorted(row.inputs for row in (*choosing, *reporting)) == list(range(400))
-    assert 150 < len(choosing) < 250
-    fewer = halves(rows[::3])
-    assert all(row in choosing for row in fewer[0])
-    assert all(row in reporting for row in fewer[1])
+def test_half_of_retain_is_judged_and_adding_rows_moves_none():
+    """About half of the rows are looked at, and those of fewer rows are the same ones."""
+    rows = judged("retain", [Row(i) for i in range(400)])
+    assert 150 < len(rows) < 250
+    fewer = judged("retain", [Row(i) for i in range(0, 400, 3)])
+    assert [row.inputs for row in fewer] == [row.inputs for row in rows if row.inputs % 3 == 0]
 
 
-def test_halves_keep_equal_contents_together():
-    """A row that stands twice is not in both halves."""
-    rows = identify([Row(i % 10) for i in range(100)])
-    choosing, reporting = halves(rows)
-    assert not {row.inputs for row in choosing} & {row.inputs for row in reporting}
+def test_all_rows_of_every_other_split_are_judged():
+    """Only `retain` is halved."""
+    for split in ("train", "select", "report"):
+        assert [row.inputs for row in judged(split, [Row(i) for i in range(20)])] == list(range(20))
 
 
-def test_halves_keep_groups_together():
-    """A document is wholly in the half that chooses or in the one that is looked at once."""
-    rows = identify([Row(i, group=f"document {i % 12}") for i in range(240)])
-    choosing, reporting = halves(rows)
-    assert len(choosing) + len(reporting) == 240
-    assert choosing
-    assert reporting
-    assert not {row.group for row in choosing} & {row.group for row in reporting}
+def test_equal_contents_are_in_the_same_half_of_retain():
+    """A content that stands ten times is judged ten times or not at all."""
+    judged_inputs = [row.inputs for row in judged("retain", [Row(i % 10) for i in range(100)])]
+    assert {judged_inputs.count(i) for i in range(10)} == {0, 10}
+
+
+def test_a_group_is_in_one_half_of_retain():
+    """Rows that share a group are judged together or not at all."""
+    counts = [row.group for row in judged("retain", [Row(i, group=f"g{i % 24}") for i in range(240)])]
+    assert {counts.count(f"g{i}") for i in range(24)} == {0, 10}
+
+
+def test_data_digest_depends_on_rows_and_their_order():
+    """Equal rows in equal order, equal digest; another order or another row, another."""
+    rows = identify([Row(1), Row(2)])
+    assert data_digest(rows) == data_digest(identify([Row(1), Row(2)]))
+    assert data_digest(rows) != data_digest(rows[::-1])
+    assert data_digest(rows) != data_digest(rows[:1])
 
 
 # --- as the command line tells it ---------------------------------------------------------------------------

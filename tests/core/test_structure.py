@@ -149,7 +149,7 @@ def test_hint_of_an_error_stands_on_a_line_of_its_own():
     """Message first; without a hint there is no empty line."""
     assert str(TaokeError("what", "do this")) == "what\n  do this"
     assert str(TaokeError("what")) == "what"
-    assert str(errors.RecipeError("two", ["a", "b"], "hint")) == "two\n  - a\n  - b\n  hint"
+    assert str(errors.RecipeError("two", "hint", problems=["a", "b"])) == "two\n  - a\n  - b\n  hint"
 
 
 def test_nearest_names_come_first_or_else_all():

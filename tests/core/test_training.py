@@ -12,10 +12,10 @@ from torch import nn
 
 from core.contract import Group, Phase
 from core.errors import RecipeError, TrainingError
-from core.evidence.scores import score
-from core.inference import complete, metric_named, predict
+from core.evidence.scores import metric_named, score
+from core.inference import complete, predict
 from core.stages.fine_tune import trained
-from core.training import phase_epochs, schedule, select
+from core.training import phase_epochs, schedule, unfreeze
 
 WATCH = """
 @hookimpl(wrapper=True)
@@ -161,7 +161,7 @@ def test_wrong_selection_names_the_parameters(names, says):
     model = nn.Sequential()
     model.add_module("body", nn.Linear(2, 2))
     with pytest.raises(TrainingError, match=says):
-        select(model, Phase((Group(names),)))
+        unfreeze(model, Phase((Group(names),)))
 
 
 def test_modules_without_selected_parameters_keep_their_buffers(stages):
@@ -176,8 +176,8 @@ def test_modules_without_selected_parameters_keep_their_buffers(stages):
         return model
 
     frozen, free = norms(), norms()
-    select(frozen, Phase((Group(("last.weight", "last.bias")),)))
-    select(free, Phase((Group(tuple(name for name, _ in free.named_parameters())),)))
+    unfreeze(frozen, Phase((Group(("last.weight", "last.bias")),)))
+    unfreeze(free, Phase((Group(tuple(name for name, _ in free.named_parameters())),)))
     for model in (frozen, free):
         model(torch.randn(8, 2) + 3)
     assert not frozen.first.running_mean.any()

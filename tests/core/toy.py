@@ -61,7 +61,7 @@ class Points:
     def rows(self) -> Mapping[str, Sequence[Row]]:
         import torch
 
-        from core.context import generator
+        from core.seeds import generator
 
         def split(name: str, count: int, shift: float) -> list[Row]:
             points = torch.randn(count, 2, generator=generator(0, f"toy-{name}"))

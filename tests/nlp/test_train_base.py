@@ -20,7 +20,7 @@ TEXT = "".join(f"Return the {word} of line {i}.\n" for i in range(40) for word i
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four steps of a tiny model."""
     for name, value in {
-        "ARCHITECTURE": {"vocabulary": 280, "width": 16, "layers": 1, "heads": 2},
+        "ARCHITECTURE": {"vocabulary": 280, "width": 16, "layers": 1, "heads": 2, "dropout": 0.1},
         "STEPS": 4,
         "HOLD": 2,
         "WARMUP": 2,

@@ -20,7 +20,7 @@ def digest(splits: Mapping[str, Sequence[Row]]) -> str:
 
 
 def test_the_splits_have_the_stated_sizes_and_classes(splits: Mapping[str, Sequence[Row]]) -> None:
-    """Five of each class to train and to select, the rest of the second half to report; `retain` knows 0 to 7."""
+    """Five of each class to train and to select, the rest of the second half to report; 0 to 7 to retain."""
     assert {name: len(rows) for name, rows in splits.items()} == {
         "train": 50,
         "select": 50,

@@ -1,0 +1,87 @@
+"""The task: states, examples, loss, predictions, and what a user types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.contract import Base, Row
+from core.errors import DataError
+from plugins.recommendation.tasks import NONE, Recommend, State
+
+STATE: State = {"items": ["os", "re", "sys", "json"]}
+
+
+def row(*history: str, target: str | None = None) -> Row:
+    return Row({"user": "u", "history": list(history)}, target)
+
+
+def test_new_items_follow_the_bases_and_the_model_grows_for_them(
+    task: Recommend, base: Base, base_state: State, splits: Mapping[str, Sequence[Row]]
+) -> None:
+    """Modules that the base never saw are among the 40 files; the edit says how many there are then."""
+    state = task.fit(splits["train"], base.preprocessing["task"])
+    known = len(base_state["items"])
+    new = state["items"][known:]
+    assert state["items"][:known] == base_state["items"]
+    assert "test" in new
+    assert new == sorted(new)
+    (edit,) = task.edits(base.model, state)
+    assert edit == {"edit": "grow", "axis": "items", "to": len(state["items"]), "init": "zero"}
+    assert task.edits(base.model, base_state) == []
+
+
+def test_what_the_state_does_not_list_is_left_out(task: Recommend, rng: torch.Generator) -> None:
+    """Of a history, and as a target: such an example is predicted, without a rank."""
+    examples = [task.encode(row("sys", "numpy", target="re"), STATE), task.encode(row(target="numpy"), STATE)]
+    batch = task.collate(examples, rng)
+    assert batch["histories"].tolist() == [[0, 0, 1, 0], [0, 0, 0, 0]]
+    assert batch["targets"].tolist() == [1, NONE]
+    first, second = task.predict(torch.tensor([[0.1, 0.2, 0.3, 0.4]] * 2), batch, STATE)
+    assert first == {"recommended": {"json": 0.4, "re": 0.2, "os": 0.1}, "rank": 2}
+    assert list(second) == ["recommended"]
+    assert list(second["recommended"]) == ["json", "sys", "re", "os"]
+
+
+def test_the_loss_is_the_squared_error_a_user(task: Recommend, rng: torch.Generator) -> None:
+    """A sum over users and items, and the number of users, so that batches add up."""
+    batch = task.collate([task.encode(row("os"), STATE), task.encode(row("re", "sys"), STATE)], rng)
+    total, weight = task.loss(torch.full((2, 4), 0.5), batch)
+    assert (float(total), weight) == (2.0, 2.0)
+
+
+def test_modules_may_be_typed(task: Recommend) -> None:
+    """With blanks and repetitions; nothing at all is an empty history."""
+    typed, nothing = task.parse([" sys, os,sys ,", ""], STATE)
+    assert typed.inputs["history"] == ["os", "sys"]
+    assert typed.target is None
+    assert nothing.inputs["history"] == []
+
+
+def test_a_file_may_be_pointed_at(task: Recommend, tmp_path: Path) -> None:
+    """What it imports and the model does not know is left out: files may import anything."""
+    path = tmp_path / "mine.py"
+    path.write_text("import numpy, os\nfrom json import loads\n", encoding="utf-8")
+    (found,) = task.parse([str(path)], STATE)
+    assert found.inputs["history"] == ["json", "os"]
+
+
+def test_unknown_modules_are_refused_with_what_comes_nearest(task: Recommend) -> None:
+    """All of them at once."""
+    with pytest.raises(DataError, match="does not know 'jsn', 'syss'") as caught:
+        task.parse(["os,syss,jsn"], STATE)
+    assert "'jsn': did you mean 'json'?" in caught.value.hint
+    assert "'syss': did you mean 'sys'?" in caught.value.hint
+
+
+def test_files_that_cannot_be_read_are_refused(task: Recommend, tmp_path: Path) -> None:
+    """Missing ones, and those that are no Python, with the place where it stops being Python."""
+    with pytest.raises(DataError, match="there is no such file"):
+        task.parse([str(tmp_path / "none.py")], STATE)
+    path = tmp_path / "broken.py"
+    path.write_text("import (", encoding="utf-8")
+    with pytest.raises(DataError, match=r"expected Python source: .*\(broken\.py, line 1\)"):
+        task.parse([str(path)], STATE)
