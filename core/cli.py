@@ -74,7 +74,7 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         width = None if sys.stdout.isatty() else 140
-        self.console = Console(highlight=False, soft_wrap=True, width=width)
+        self.console = Console(highlight=False, soft_wrap=True, markup=False, width=width)
 
     def show(self, document: Any, render: Callable[[Console], None]) -> None:
         if self.as_json:
@@ -224,7 +224,7 @@ def predict(
 
         def render(console: Console) -> None:
             for row in document:
-                console.print(row["input"], style="bold", markup=False)
+                console.print(row["input"], style="bold")
                 for key, value in row.items():
                     if key != "input":
                         console.print(
@@ -258,7 +258,7 @@ def plugins_info(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: 
 
         def render(console: Console) -> None:
             for key in ("name", "distribution", "version", "api", "file"):
-                console.print(f"{key:<13} {info[key]}", markup=False)
+                console.print(f"{key:<13} {info[key]}")
             console.print(f"{'hooks':<13} {', '.join(info['hooks'])}")
             for component in info["components"]:
                 console.print(
@@ -291,7 +291,7 @@ def recipes_show(recipe: RecipeName = None, as_json: Json = False) -> None:
 
         found = find(recipe)
         text = found.path.read_text(encoding="utf-8")
-        output.show(read(found.path), lambda console: console.print(text, markup=False, end=""))
+        output.show(read(found.path), lambda console: console.print(text, end=""))
 
 
 @recipes_app.command("schema")

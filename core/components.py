@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.contract import KINDS, Component, Kind
-from core.errors import ComponentError, PluginError, nearest
+from core.errors import ComponentError, PluginError, nearest, raised_at
 
 
 class Options(BaseModel):
@@ -62,6 +62,12 @@ def import_attribute(reference: str, wanted_by: str) -> Any:
         missing = error.name or module_name
         raise ComponentError(
             f"{wanted_by} needs the Python module {missing!r}, which is not installed", install_hint(missing)
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise ComponentError(
+            f"{wanted_by}: importing {module_name!r} fails: {type(error).__name__}: {error}"
+            f" ({raised_at(error, module_name)})",
+            "tell the plugin's author",
         ) from error
     try:
         return getattr(module, attribute)
@@ -117,10 +123,6 @@ class Registry:
                 f"switch one off: -p no:{plugin}",
             )
         self._components[component.kind, component.name] = (component, plugin)
-
-    def remove(self, plugin: str) -> None:
-        """Forget what `plugin` registered."""
-        self._components = {key: value for key, value in self._components.items() if value[1] != plugin}
 
     def find(self, kind: str, name: str) -> Component:
         """The component of that kind whose name is `name`, or the only one whose name ends with `.name`."""

@@ -68,13 +68,12 @@ def render(console: Console, found: Mapping[str, Any]) -> None:
     """The findings for a person."""
     console.print(
         f"taoke {found['taoke']}, Python {found['python']}, {found['system']}, {found['cores']} cores",
-        markup=False,
     )
     for section in ("libraries", "devices", "plugins"):
         console.print(f"\n{section}", style="bold")
         for name, state in found[section].items():
-            console.print(f"  {name:<16} {state or 'missing'}", markup=False)
+            console.print(f"  {name:<16} {state or 'missing'}")
     console.print("\nrecipes", style="bold")
     for name in found["recipes"]:
-        console.print(f"  {name}{'  (default)' if name == found['default_recipe'] else ''}", markup=False)
+        console.print(f"  {name}{'  (default)' if name == found['default_recipe'] else ''}")
     console.print("\nall well" if found["healthy"] else "\nnot all is well: see above", style="bold")

@@ -6,8 +6,10 @@ An exception that is not in this tree comes from a plugin or from a bug: the com
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class TaokeError(Exception):
@@ -90,3 +92,14 @@ def describe(error: BaseException) -> str:
     """An exception in a line or a few, with the notes that say which plugin it came out of."""
     text = str(error) if isinstance(error, TaokeError) else f"{type(error).__name__}: {error}"
     return "\n".join([text, *getattr(error, "__notes__", ())])
+
+
+def raised_at(error: BaseException, otherwise: str) -> str:
+    """`file:line` of the code outside of the core that raised while it was imported."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    core = Path(__file__).parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if "importlib" not in frame.filename and not Path(frame.filename).is_relative_to(core):
+            return f"{frame.filename}:{frame.lineno}"
+    return otherwise

@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from core.contract import API
-from core.errors import PluginError, nearest
+from core.errors import PluginError, nearest, raised_at
 
 GROUP = "taoke.plugins"
 ENVIRONMENT = "TAOKE_PLUGINS"
@@ -144,7 +143,7 @@ def _import_installed(plugin: Installed) -> Active:
         module = importlib.import_module(plugin.module)
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"{origin} fails on import: {type(error).__name__}: {error} ({_place(error, plugin.module)})",
+            f"{origin} fails on import: {type(error).__name__}: {error} ({raised_at(error, plugin.module)})",
             f"reinstall or update it, tell its author, or leave it out with -p no:{plugin.name}",
         ) from error
     return Active(plugin.name, module, plugin.distribution, plugin.version, _api(module, origin))
@@ -163,19 +162,10 @@ def _import_file(path: Path) -> Active:
     except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
         raise PluginError(
-            f"{origin} fails on import: {type(error).__name__}: {error} ({_place(error, str(path))})",
+            f"{origin} fails on import: {type(error).__name__}: {error} ({raised_at(error, str(path))})",
             "mend the file",
         ) from error
     return Active(name, module, str(path), "file", _api(module, origin), from_file=True)
-
-
-def _place(error: BaseException, otherwise: str) -> str:
-    """`file:line` of the code that raised on import."""
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}"
-    frames = reversed(traceback.extract_tb(error.__traceback__))
-    outside = (f for f in frames if "importlib" not in f.filename and f.filename != __file__)
-    return next((f"{frame.filename}:{frame.lineno}" for frame in outside), otherwise)
 
 
 def _api(module: ModuleType, origin: str) -> int:

@@ -1,8 +1,8 @@
 """The active plugins: registered all or nothing, called in the recipe's order, and named when something goes
 wrong.
 
-A plugin is found, imported, its contract version checked, validated and registered, or all of it is undone and
-`PluginError` says which plugin failed, where it comes from and what to do.
+A plugin is found, imported, its contract version checked, validated and registered; where one fails, `PluginError` says
+which, where it comes from and what to do, and there is no manager: `Plugins.load` gives all of them or none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pluggy
 from core import hookspecs
 from core.components import Registry
 from core.contract import API, Component
-from core.errors import PluginError, TaokeError, describe, nearest
+from core.errors import PluginError, describe, nearest
 from core.loader import Active, find
 from core.version import version
 
@@ -83,36 +83,29 @@ class Plugins:
                 f" accepts {API - 1}",
                 "install a version of the plugin, or of taoke, that fits",
             )
+        _check_hooks(plugin.module, origin)
         try:
-            _check_hooks(plugin.module, origin)
             self._manager.register(plugin.module, plugin.name)
             self._manager.check_pending()
-            for caller in self._manager.get_hookcallers(plugin.module) or ():
-                for implementation in caller.get_hookimpls():
-                    if implementation.plugin is plugin.module:
-                        self._attribute_implementation(implementation, caller.name, plugin)
-            self.active.append(plugin)
-            register = getattr(plugin.module, "taoke_register", None)
-            for component in register() if register else ():
-                if not isinstance(component, Component):
-                    raise PluginError(
-                        f"{origin}: taoke_register yields {component!r}",
-                        "yield core.contract.Component records",
-                    )
-                self.components.add(component, plugin.name)
-        except BaseException as error:
-            if self._manager.has_plugin(plugin.name):
-                self._manager.unregister(name=plugin.name)
-            self.components.remove(plugin.name)
-            self.active = [other for other in self.active if other is not plugin]
-            if isinstance(error, TaokeError) or not isinstance(error, Exception):
-                raise
-            hint = "tell the plugin's author"
+            components = list(getattr(plugin.module, "taoke_register", tuple)())
+        except Exception as error:
             frames = reversed(traceback.extract_tb(error.__traceback__))
             place = next((f" ({f.filename}:{f.lineno})" for f in frames if plugin.owns(f.filename)), "")
             raise PluginError(
-                f"{origin} breaks the contract: {type(error).__name__}: {error}{place}", hint
+                f"{origin} breaks the contract: {type(error).__name__}: {error}{place}",
+                "tell the plugin's author",
             ) from error
+        for component in components:
+            if not isinstance(component, Component):
+                raise PluginError(
+                    f"{origin}: taoke_register yields {component!r}", "yield core.contract.Component records"
+                )
+            self.components.add(component, plugin.name)
+        for caller in self._manager.get_hookcallers(plugin.module) or ():
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is plugin.module:
+                    self._attribute_implementation(implementation, caller.name, plugin)
+        self.active.append(plugin)
 
     def _attribute_implementation(self, implementation: Any, hook: str, plugin: Active) -> None:
         """Replace an implementation once, so that calls cost no more than they must: what it raises is

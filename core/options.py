@@ -16,8 +16,10 @@ class Grow(Options):
 
     axis: str = Field(description="the axis' name, as in the model's structure")
     to: int = Field(gt=0, description="entries afterwards, the old ones first")
-    init: Literal["zero", "mean"] = Field(
-        "mean", description="the new entries: zeros, or the mean of the old ones"
+    init: Literal["zero", "mean", "normal"] = Field(
+        "mean",
+        description="the new entries: zeros, the mean of the old ones, or drawn around it with their deviation,"
+        " always the same for the same axis and size",
     )
 
 

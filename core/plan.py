@@ -125,4 +125,4 @@ def render(console: Console, planned: Mapping[str, Any]) -> None:
         ),
         ("time", f"about {clock['fine_tune']:.0f} s of fine-tuning, at {clock['step'] * 1e3:.1f} ms a step"),
     ):
-        console.print(f"{label:<11} {text}", markup=False)
+        console.print(f"{label:<11} {text}")

@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.progress import (
     Progress as Bar,
 )
+from rich.text import Text
 
 if TYPE_CHECKING:
     from core.context import Context
@@ -34,9 +35,9 @@ class Progress:
     `quiet` shows only warnings."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
         if self.console.is_jupyter:
-            self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+            self.console = Console(quiet=quiet, highlight=False, soft_wrap=True, markup=False)
         self._live = (self.console.is_terminal or self.console.is_jupyter) and not quiet
         self._bar: Bar | None = None
         self._task = TaskID(0)
@@ -47,12 +48,12 @@ class Progress:
     def stage(self, name: str, detail: str) -> None:
         """A stage begins."""
         self.close()
-        self.console.print(f"[bold]{name:<10}[/] {detail}")
+        self.console.print(Text.assemble((f"{name:<10}", "bold"), f" {detail}"))
 
     def note(self, text: str) -> None:
         """A line within a stage."""
         self.close()
-        self.console.print(f"{'':<10} {text}", markup=False)
+        self.console.print(f"{'':<10} {text}")
 
     def warn(self, message: str) -> None:
         """A warning, shown even when quiet."""

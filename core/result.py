@@ -73,17 +73,17 @@ def rendered(run: Mapping[str, Any]) -> Group:
     primary = run["primary"]
     metrics = list(next(iter(run["contenders"].values())))
     better = "higher" if run["higher_is_better"] else "lower"
-    table = Table(
-        title=f"{run['recipe']}, report split: {primary} decides, {better} is better", title_justify="left"
-    )
+    # Text, since what stands in brackets in a string is markup to rich, and names may hold brackets
+    title = Text(f"{run['recipe']}, report split: {primary} decides, {better} is better")
+    table = Table(title=title, title_justify="left")
     table.add_column("contender", overflow="fold")
     for metric in metrics:
-        table.add_column(metric, justify="right", no_wrap=True)
+        table.add_column(Text(metric), justify="right", no_wrap=True)
     table.add_column(f"minus base [{run['confidence']:.0%} paired]", justify="right", no_wrap=True)
     for name, scores in run["contenders"].items():
         shown = "" if name == BASE else str(Interval(**run["differences"][name][primary]))
         style = "bold" if name == ADAPTED else None
-        table.add_row(name, *(f"{scores[metric]:.4f}" for metric in metrics), shown, style=style)
+        table.add_row(Text(name), *(f"{scores[metric]:.4f}" for metric in metrics), shown, style=style)
     lines = [f"verdict   {run['verdict']}: the adapted model"]
     lines += [f"          {reason}" for reason in run["reasons"]]
     if run["retain"]:

@@ -9,6 +9,7 @@ from core.contract import Structure
 from core.edits import axis_size
 from core.errors import EditError
 from core.options import Grow as GrowOptions
+from core.seeds import generator
 
 
 class Grow:
@@ -34,7 +35,7 @@ class Grow:
             owner_name, _, attribute = name.rpartition(".")
             owner = model.get_submodule(owner_name)
             old = model.get_parameter(name)
-            grown = nn.Parameter(self._grown(old.detach(), dimension), requires_grad=old.requires_grad)
+            grown = nn.Parameter(self._grown(old.detach(), dimension, name), requires_grad=old.requires_grad)
             setattr(owner, attribute, grown)
             if isinstance(owner, nn.Linear):
                 owner.out_features, owner.in_features = owner.weight.shape
@@ -42,16 +43,18 @@ class Grow:
                 owner.num_embeddings, owner.embedding_dim = owner.weight.shape
         return model
 
-    def _grown(self, old: Tensor, dimension: int) -> Tensor:
-        more = self._to - old.shape[dimension]
-        fresh = (
-            old.mean(dimension, keepdim=True)
-            if self._init == "mean"
-            else torch.zeros_like(old.narrow(dimension, 0, 1))
-        )
+    def _grown(self, old: Tensor, dimension: int, name: str) -> Tensor:
         shape = list(old.shape)
-        shape[dimension] = more
-        return torch.cat([old, fresh.expand(shape)], dimension)
+        shape[dimension] = self._to - old.shape[dimension]
+        centre = old.mean(dimension, keepdim=True)
+        fresh = torch.zeros(shape, dtype=old.dtype) if self._init == "zero" else centre.expand(shape)
+        if self._init == "normal":
+            rng = generator(
+                0, "grow", self._axis, name, self._to
+            )  # of the edit alone, so that replaying draws the same
+            spread = old.std(dimension, correction=0, keepdim=True)
+            fresh = fresh + spread * torch.randn(shape, generator=rng, dtype=old.dtype)
+        return torch.cat([old, fresh], dimension)
 
     def describe(self) -> str:
         return f"grow {self._axis} to {self._to} ({self._init})"

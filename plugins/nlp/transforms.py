@@ -26,9 +26,10 @@ class Crop:
 
     def apply(self, row: Row, state: JSON, rng: torch.Generator) -> Row:
         lines = row.inputs["text"].splitlines(keepends=True)
-        sizes = [len(line.encode()) for line in lines]
-        before = [0, *accumulate(sizes)]
-        starts = [i for i in range(len(lines)) if before[-1] - before[i] >= self._bytes] or [0]
-        start = starts[int(torch.randint(len(starts), (), generator=rng))]
+        left = list(accumulate(len(line.encode()) for line in reversed(lines)))[
+            ::-1
+        ]  # bytes from a line to the end
+        starts = sum(size > self._bytes for size in left) + 1  # the last one reaches the end
+        start = int(torch.randint(starts, (), generator=rng))
         piece = next(windows("".join(lines[start:]), self._bytes))
         return replace(row, inputs={**row.inputs, "text": piece})

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core.contract import JSON, Base, Contender, Metric, Row, Split
+from core.edits import axis_size
 from core.errors import DataError, nearest
 from plugins.recommendation import contenders
 from plugins.recommendation.imports import imported
@@ -46,7 +47,7 @@ class Recommend:
 
     def edits(self, model: nn.Module, state: State) -> list[Mapping[str, JSON]]:
         """New items begin with zeros, the score of an item that nobody has."""
-        wanted, has = len(state["items"]), model.get_parameter("bias").shape[0]
+        wanted, has = len(state["items"]), axis_size(model, "items")
         return [{"edit": "grow", "axis": "items", "to": wanted, "init": "zero"}] if has < wanted else []
 
     def encode(self, row: Row, state: State) -> Example:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from core.contract import JSON, Base, Contender, Metric, Row, Split
+from core.edits import axis_size
 from plugins.vision import contenders, images, options
 
 Example = tuple[Tensor, int]
@@ -53,8 +54,7 @@ class Classify:
 
     def edits(self, model: nn.Module, state: State) -> list[Mapping[str, JSON]]:
         wanted = len(state["labels"])
-        has = model.get_parameter("head.bias").shape[0]
-        return [{"edit": "grow", "axis": "classes", "to": wanted}] if has < wanted else []
+        return [{"edit": "grow", "axis": "classes", "to": wanted}] if axis_size(model, "classes") < wanted else []
 
     def encode(self, row: Row, state: State) -> Example:
         labels = state["labels"]

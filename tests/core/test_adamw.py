@@ -373,7 +373,9 @@ def test_updater_hands_every_option_on():
     options = AdamWOptions(
         betas=(0.5, 0.6), eps=1e-4, weight_decay=0.1, anchor=0.2, max_grad_norm=3.0, ema_decay=0.4
     )
-    optimizer = AdamWUpdater(options).build([{"params": parameters(), "lr": 0.7, "names": ["a"]}])
+    leaves = parameters()
+    groups = [{"params": leaves, "lr": 0.7, "anchor_to": [leaf.detach().clone() for leaf in leaves]}]
+    optimizer = AdamWUpdater(options).build(groups)
     (group,) = optimizer.param_groups
     given = {
         "betas": (0.5, 0.6),
@@ -385,3 +387,22 @@ def test_updater_hands_every_option_on():
     }
     assert {name: group[name] for name in given} == given
     assert optimizer.max_grad_norm == 3.0
+
+
+def test_updater_anchors_no_group_without_a_start():
+    """Weights that start at random, as scratch's do, are not pulled back there."""
+    (group,) = (
+        AdamWUpdater(AdamWOptions(anchor=0.2)).build([{"params": parameters(), "lr": 0.7}]).param_groups
+    )
+    assert group["anchor"] == 0.0
+
+
+def test_anchor_that_is_raised_later_is_refused():
+    """There is no start to be pulled to."""
+    leaves = parameters()
+    optimizer = AdamW(leaves)
+    optimizer.param_groups[0]["anchor"] = 0.1
+    for leaf in leaves:
+        leaf.grad = torch.ones_like(leaf)
+    with pytest.raises(ValueError, match="raised from 0 after construction"):
+        optimizer.step()

@@ -223,7 +223,7 @@ def test_plan_tells_what_would_happen_and_writes_nothing(toy, tmp_path, monkeypa
         "adapted": 2 * 8 + 8 + 8 * 4 + 4,
         "moving": [8 * 4 + 4, 2 * 8 + 8 + 8 * 4 + 4],
     }
-    assert (document["phases"], document["steps"]) == ([4, 6], 30)
+    assert (document["epochs"], document["steps"]) == ([4, 6], 30)
     assert document["examples"]["report"] == 200
     assert document["edits"] == ["grow classes to 4 (mean)"]
     assert document["bytes"]["weights"] == 4 * document["parameters"]["adapted"]

@@ -237,8 +237,8 @@ def dataset(plugin_file, rows):
         (
             "{'train': some[:8], 'select': some[8:9], 'report': some[9:], 'retain': [Row([2.5, 1.5], 'a')]}",
             [],
-            "of the 1 rows in retain none falls into the half that is looked at once",
-            "more rows",
+            "(of 1, none falls into the half that is looked at once)",
+            "set evaluate.retain to false",
         ),
     ],
 )
@@ -250,8 +250,8 @@ def test_split_that_is_missing_or_empty_is_refused(refused, plugin_file, rows, o
     assert hint in error["hint"]
 
 
-def test_group_and_weight_survive_identification():
+def test_group_and_target_survive_identification():
     """Only the id is new."""
-    row = Row([1], "t", group="g", weight=2.0)
+    row = Row([1], "t", group="g")
     (identified,) = identify([row])
     assert identified == replace(row, id=identified.id)

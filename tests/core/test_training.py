@@ -77,6 +77,7 @@ def test_a_plugin_that_draws_from_the_global_generator_changes_one_epoch_at_most
         if toy.tuned
     ]
     assert drawn[0][:3] != drawn[1][:3]
+    assert drawn[0][:3] != drawn[0][3:6]
     assert drawn[0][3:] == drawn[1][3:]
 
 
@@ -146,6 +147,20 @@ def test_groups_move_at_their_share_of_the_rate(stages, plugin_file):
     toy = stages({"fine_tune.schedule": "constant"}, plugins=[plugin, plugin_file("watch", WATCH)])
     assert moved(toy) == {"body.weight", *HEAD}
     assert {tuple(event["rates"]) for event in toy.events("watched")} == {(0.05 * 0.1, 0.05)}
+
+
+def test_head_is_what_the_structure_names_and_nothing_that_begins_alike():
+    """A module with all that is in it, or a single parameter; `header` is no part of `head`."""
+    model = nn.Module()
+    model.head = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    model.header = nn.Linear(2, 2)
+    model.scale = nn.Parameter(torch.ones(1))
+    model.scales = nn.Parameter(torch.ones(1))
+    model.structure = Structure(head=("head", "scale"))
+    assert set(head_parameters(model)) == {
+        "scale",
+        *(f"head.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")),
+    }
 
 
 @pytest.mark.parametrize(
@@ -373,7 +388,7 @@ def test_steps_left_out_for_a_gradient_that_is_not_finite_are_told(stages, plugi
     plugin = plugin_file("own", "import torch\n" + LOSS.format(formula=formula))
     toy = stages({"fine_tune.loss": "own.loss", "fine_tune.updater.max_grad_norm": 1.0}, plugins=[plugin])
     assert moved(toy) == set()
-    (warning,) = toy.context.warnings
+    (warning,) = [event["message"] for event in toy.events("warning")]
     assert "30 of 30 steps" in warning
     assert "not finite" in warning
 
@@ -400,11 +415,18 @@ def test_keep_best_ends_with_the_epoch_that_is_best_on_select(stages):
     assert on_select(stages(rough)) == pytest.approx(values[-1], rel=1e-5)
 
 
-def test_keep_best_takes_the_first_of_equals_and_changes_no_step(stages, plugin_file):
-    """Looking at `select` draws no random number: the steps are those of a run that never looked."""
-    constant = plugin_file("own", LOSS.format(formula="0 * outputs.sum() + 1.0"))
-    still = stages({"fine_tune.loss": "own.loss", "fine_tune.keep": "best"}, plugins=[constant])
-    assert moved(still) == set()
+def test_keep_best_takes_the_first_of_equal_epochs(stages):
+    """At a rate that changes no prediction: what it keeps is what a run of one epoch ends with."""
+    tiny = {"fine_tune.lr": 1e-6, "fine_tune.schedule": "constant"}
+    best, one = stages({**tiny, "fine_tune.keep": "best"}), stages({**tiny, "fine_tune.epochs": 1})
+    assert best.tuned
+    assert len({event["value"] for event in best.events("select")}) == 1
+    for name, tensor in weights(one.tuned.model).items():
+        assert torch.equal(tensor, weights(best.tuned.model)[name]), name
+
+
+def test_looking_at_select_changes_no_step(stages):
+    """It draws no random number and leaves the model in the mode it was in."""
     looking, not_looking = stages({"fine_tune.keep": "best"}), stages()
     assert looking.tuned
     assert not_looking.tuned
