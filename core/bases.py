@@ -116,6 +116,9 @@ def save_base(folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapp
     stored = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     write_tensors(folder / f"{name}.safetensors", stored)
     made = digest(stored)
-    text = json.dumps({**card, "digest": made}, indent=1, ensure_ascii=False)
-    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    fields = {**card, "digest": made}.items()
+    lines = ",\n".join(
+        f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields
+    )
+    (folder / f"{name}.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     return made

@@ -9,8 +9,6 @@ changing from round to round; the figure is the median over rounds of the paired
 
 from __future__ import annotations
 
-import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import keep, setting_of_this_run
 from benchmarks.endtoend import by_hand
 from benchmarks.endtoend.setting import Setting, prepare
 from core.recipe import built_in
@@ -71,26 +70,28 @@ def measure(setting: Setting, rounds: int) -> dict[str, float]:
     }
 
 
-def main(rounds: int = 7) -> None:
-    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}"
-    print(f"{machine}; medians of {rounds} interleaved rounds")
-    results: dict[str, Any] = {"machine": machine, "rounds": rounds}
+def main(rounds: int = 7) -> int:
+    """Print a line a recipe, keep the figures in `benchmarks/results/core_cost.json`; 1 where one is beyond
+    its bound."""
+    results: dict[str, Any] = {**setting_of_this_run(), "rounds": rounds}
+    print(f"{results['machine']}; medians of {rounds} interleaved rounds")
+    beyond = 0
     for recipe in built_in():
         with tempfile.TemporaryDirectory() as folder:
             setting = prepare(recipe, OVERRIDES.get(recipe, {}), Path(folder))
             check(setting)
             row = results[recipe] = measure(setting, rounds)
-        verdict = "within" if row["cost_us_a_step"] <= row["bound_us_a_step"] else "BEYOND"
+        within = row["cost_us_a_step"] <= row["bound_us_a_step"]
+        beyond += not within
         print(
             f"{recipe:<24} same weights; by hand {row['hand_us_a_step']:9.1f} µs a step, core"
             f" {row['cost_us_a_step']:+8.1f} [{row['cost_us_a_step_min']:+.1f}, {row['cost_us_a_step_max']:+.1f}],"
             f" ratio {row['ratio']:.3f} [{row['ratio_min']:.3f}, {row['ratio_max']:.3f}]:"
-            f" {verdict} the bound of {row['bound_us_a_step']:.1f}"
+            f" {'within' if within else 'BEYOND'} the bound of {row['bound_us_a_step']:.1f}"
         )
-    out = Path(__file__).parents[1] / "results" / "core_cost.json"
-    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    keep("core_cost", results)
+    return int(beyond > 0)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    sys.exit(main(*map(int, sys.argv[1:])))
