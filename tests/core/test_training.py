@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from core.contract import Group, Phase
+from core.contract import Group, Phase, Structure
 from core.errors import RecipeError, TrainingError
 from core.evidence.scores import metric_named, score
 from core.inference import complete, predict
 from core.stages.fine_tune import trained
+from core.strategies import head_parameters
 from core.training import phase_epochs, schedule, unfreeze
 
 WATCH = """
