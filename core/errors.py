@@ -42,7 +42,7 @@ class RecipeError(UsageError):
 
 
 class PluginError(UsageError):
-    """A plugin is not installed, of another contract version, fails on import, or breaks the contract."""
+    """A plugin is not installed, of another contract version, fails on import, or cannot be registered."""
 
 
 class ComponentError(UsageError):
@@ -69,9 +69,12 @@ class OutputError(UsageError):
     """A run's folder cannot be created or written."""
 
 
+class ContractError(TaokeError):
+    """While a run went on, a plugin's hook or component returned something that is not of its contract."""
+
+
 class TrainingError(TaokeError):
-    """Fine-tuning cannot go on: the loss is not finite, or a hook returned something that is not of its
-    contract."""
+    """Fine-tuning cannot go on: the loss is not finite, or a strategy selects what cannot be moved."""
 
 
 class ParityError(TaokeError):

@@ -41,10 +41,7 @@ class Events:
     def flush(self) -> None:
         if self._file is None:
             return
-        for line in self._waiting:
-            self._file.write(
-                json.dumps({name: _plain(value) for name, value in line.items()}, ensure_ascii=False) + "\n"
-            )
+        self._file.write("".join(f"{_encoded(line)}\n" for line in self._waiting))
         self._file.flush()
         self._waiting.clear()
 
@@ -55,9 +52,15 @@ class Events:
             self._file = None
 
 
-def _plain(value: Any) -> Any:
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else str(value)
-    return value
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=lambda value: value.item()).encode
+
+
+def _encoded(line: dict[str, Any]) -> str:
+    """A line as JSON; numbers that are not finite, which JSON has not, as text."""
+    try:
+        return _encode(line)
+    except ValueError:
+        plain = {key: value.item() if hasattr(value, "item") else value for key, value in line.items()}
+        return _encode(
+            {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in plain.items()}
+        )

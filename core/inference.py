@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from core.contract import JSON, Prediction, Row, Split, Task
-from core.errors import TaokeError
+from core.errors import ContractError
 from core.seeds import generator
 
 
@@ -43,17 +44,25 @@ def predict(
 
 
 def complete(predictions: Sequence[Prediction], rows: Sequence[Row], contender: str) -> list[dict[str, JSON]]:
-    """Predictions with the `id`, `target` and `group` of their rows. Raises `TaokeError` where their numbers
-    differ."""
-    if len(predictions) != len(rows):
-        raise TaokeError(
-            f"contender {contender!r} predicted {len(predictions)} rows of {len(rows)}",
-            "a task's or contender's `predict` returns one row an example: this is a mistake in the plugin",
-        )
+    """Predictions as they are kept: JSON, with the `id`, `target` and `group` of their rows. Raises
+    `ContractError` where there is not one JSON object a row."""
+    mistake = (
+        "`predict` returns one JSON object a row (.item() or .tolist() on numbers): tell the plugin's author"
+    )
+    try:
+        answers = json.loads(json.dumps(list(predictions)))
+    except (TypeError, ValueError) as error:
+        raise ContractError(
+            f"what contender {contender!r} predicted is not JSON: {error}", mistake
+        ) from error
+    if len(answers) != len(rows):
+        raise ContractError(f"contender {contender!r} predicted {len(answers)} rows of {len(rows)}", mistake)
     completed = []
-    for row, prediction in zip(rows, predictions, strict=True):
+    for row, answer in zip(rows, answers, strict=True):
+        if not isinstance(answer, dict):
+            raise ContractError(f"contender {contender!r} predicted {answer!r} for row {row.id}", mistake)
         fixed: dict[str, JSON] = {"id": row.id, "target": row.target}
         if row.group is not None:
             fixed["group"] = row.group
-        completed.append({**fixed, **prediction, **fixed})  # its row's, whatever the plugin writes
+        completed.append({**fixed, **answer, **fixed})  # its row's, whatever the plugin writes
     return completed

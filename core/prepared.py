@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from core.context import Context
 from core.contract import JSON, SELECT, TRAIN, Base, Row, Split, Task, Transform
-from core.errors import PluginError
+from core.errors import ContractError
 from core.seeds import derive_seed
 
 
@@ -101,8 +102,8 @@ def prepare(context: Context, base: Base, task: Task, raw: Mapping[str, Sequence
     brought = base.preprocessing.get("task", {})
     rows = {name: pipeline.apply(split) for name, split in raw.items()}
     name = context.recipe.task.name
-    state = as_json(task.fit(rows[TRAIN], brought), name)
-    base_state = as_json(task.fit([], brought), name)
+    state = as_json(task.fit(rows[TRAIN], deepcopy(brought)), name)
+    base_state = as_json(task.fit([], deepcopy(brought)), name)
     splits = {name: encode(task, name, split, state) for name, split in rows.items()}
     if pipeline.augments:
         rng = torch.Generator()
@@ -118,11 +119,11 @@ def prepare(context: Context, base: Base, task: Task, raw: Mapping[str, Sequence
 
 def as_json(state: Any, name: str) -> JSON:
     """A state as a shell will bring it back: through JSON, where tuples become lists and keys text, so that
-    the run itself works with nothing else. Raises `PluginError`."""
+    the run itself works with nothing else. Raises `ContractError`."""
     try:
         return json.loads(json.dumps(state))
     except (TypeError, ValueError) as error:
-        raise PluginError(
+        raise ContractError(
             f"the state that {name!r} learned cannot go into a shell: {error}",
             "`fit` returns JSON: dicts, lists, strings, numbers; call .tolist() on arrays",
         ) from error

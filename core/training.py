@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from core.context import Context
 from core.contract import SCRATCH, SELECT, TRAIN, Phase, Split, StepResult, Task
-from core.errors import RecipeError, TrainingError
+from core.errors import ContractError, RecipeError, TrainingError
 from core.evidence.scores import metric_named, score
 from core.inference import complete, to_device
 from core.seeds import derive_seed, seed_torch
@@ -51,7 +51,7 @@ def iterate(
         first, steps = context.step, epochs * per_epoch
         for epoch in range(done, done + epochs):
             seed_torch(context.device, derive_seed(context.seed, "model", epoch))
-            total = weight = torch.zeros((), device=context.device)
+            epoch_loss = _Mean(context.device)
             for batch in _batches(context, task, splits[TRAIN], epoch):
                 factor = schedule(settings.schedule, settings.warmup, context.step - first, steps)
                 for group, rate in zip(updater.param_groups, rates, strict=True):
@@ -61,10 +61,10 @@ def iterate(
                 result: StepResult = context.plugins.hook.taoke_step(
                     context=context, task=task, model=model, updater=updater, batch=batch
                 )
-                total, weight = total + result.loss * result.weight, weight + result.weight
+                epoch_loss.add(result)
                 context.plugins.hook.taoke_after_step(context=context, result=result)
                 yield result
-            _finish_epoch(context, epoch, float(total / weight))
+            _finish_epoch(context, epoch, epoch_loss.value())
             if best is not None:
                 with _averaged(updater):
                     best.look(model, epoch)
@@ -81,6 +81,24 @@ def iterate(
         best.restore(model)
 
 
+class _Mean:
+    """The loss over the weight of all of an epoch's steps, added up on the device, with one operation a step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._total = torch.zeros((), device=device)
+        self._weight: float | Tensor = 0.0
+
+    def add(self, result: StepResult) -> None:
+        if isinstance(result.weight, Tensor):
+            self._total.addcmul_(result.loss, result.weight.to(result.loss.dtype))
+        else:
+            self._total.add_(result.loss, alpha=result.weight)
+        self._weight = self._weight + result.weight
+
+    def value(self) -> float:
+        return float(self._total / self._weight)
+
+
 def _finish_epoch(context: Context, epoch: int, loss: float) -> None:
     if not math.isfinite(loss):
         raise TrainingError(
@@ -94,7 +112,12 @@ def step(
     context: Context, task: Task, model: nn.Module, updater: torch.optim.Optimizer, batch: Any
 ) -> StepResult:
     """Forward, loss, backward, update: the core's answer to `taoke_step`."""
-    total, weight = (context.loss or task.loss)(task.forward(model, batch), batch)
+    answer = (context.loss or task.loss)(task.forward(model, batch), batch)
+    if not (isinstance(answer, tuple) and len(answer) == 2):
+        raise ContractError(
+            f"the loss returned {answer!r}", "return (sum, weight): a scalar tensor and a number"
+        )
+    total, weight = answer
     loss = total / weight
     loss.backward()  # type: ignore[no-untyped-call]
     updater.step()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.contract import Metric, Prediction, Task
-from core.errors import DataError, RecipeError, nearest
+from core.errors import ContractError, DataError, RecipeError, nearest
 
 
 def parts(metric: Metric, predictions: Sequence[Prediction]) -> NDArray[np.float64]:
@@ -36,8 +36,14 @@ def score(metric: Metric, predictions: Sequence[Prediction]) -> float:
 
 
 def metric_named(task: Task, name: str) -> Metric:
-    """The task's metric of that name. Raises `RecipeError`."""
-    metrics = {metric.name: metric for metric in task.metrics()}
-    if name not in metrics:
-        raise RecipeError(f"evaluate.primary: the task has no metric {name!r}", hint=nearest(name, metrics))
-    return metrics[name]
+    """The task's metric of that name. Raises `RecipeError` where it has none, `ContractError` where it has two."""
+    metrics = list(task.metrics())
+    names = [metric.name for metric in metrics]
+    for other in names:
+        if names.count(other) > 1:
+            raise ContractError(
+                f"the task has {names.count(other)} metrics called {other!r}", "rename all but one"
+            )
+    if name not in names:
+        raise RecipeError(f"evaluate.primary: the task has no metric {name!r}", nearest(name, names))
+    return metrics[names.index(name)]

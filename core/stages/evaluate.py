@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from core.context import Context
 from core.contract import ADAPTED, BASE, REPORT, RETAIN, SCRATCH, SELECT, TRAIN, Split
+from core.errors import ContractError
 from core.evidence.scores import metric_named, score
 from core.evidence.weigh import Evidence, Predictions, weigh
 from core.inference import complete
@@ -45,8 +47,9 @@ def evaluate(context: Context, tuned: Tuned) -> Evidence:
     report = prepared.splits[REPORT]
     keep(BASE, REPORT, ask(base_model, prepared.for_base(REPORT)))
     fitted_on = {name: prepared.for_base(name) for name in (TRAIN, SELECT)}
-    trivial = []
+    trivial: list[str] = []
     for contender in task.trivial(prepared.base, fitted_on):
+        _refuse_name(contender.name, [*trivial, BASE, ADAPTED, SCRATCH])
         trivial.append(contender.name)
         keep(contender.name, REPORT, contender.predict(report.rows))
     if tuned.modified.scratch is not None:
@@ -68,6 +71,15 @@ def evaluate(context: Context, tuned: Tuned) -> Evidence:
         resamples=recipe.evaluate.resamples,
         seed=derive_seed(context.seed, "bootstrap"),
     )
+
+
+def _refuse_name(name: str, taken: Sequence[str]) -> None:
+    """A contender's name is a folder's name too. Raises `ContractError` where it is taken, or cannot be one."""
+    if name in taken or not re.fullmatch(r"[\w@+][\w@+. -]*", name):
+        raise ContractError(
+            f"a trivial contender is called {name!r}",
+            f"use letters and digits, and none of {', '.join(taken)}",
+        )
 
 
 def save(predictions: Mapping[tuple[str, str], Predictions], folder: Path) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from core.context import Context
 from core.contract import ADAPTED
-from core.errors import TrainingError
+from core.errors import ContractError
 from core.stages.modify import Modified
 
 
@@ -22,7 +22,7 @@ class Tuned:
 
 
 def fine_tune(context: Context, modified: Modified) -> Tuned:
-    """Train a copy of the edited model on `train`. Raises `TrainingError`."""
+    """Train a copy of the edited model on `train`. Raises `TrainingError`, or `ContractError`."""
     return Tuned(modified, trained(context, modified, deepcopy(modified.model), ADAPTED))
 
 
@@ -35,7 +35,7 @@ def trained(context: Context, modified: Modified, model: nn.Module, contender: s
     )
     context.step, context.contender = 0, before
     if not isinstance(result, nn.Module):
-        raise TrainingError(
+        raise ContractError(
             f"taoke_fine_tune returned a {type(result).__name__}",
             "a plugin that answers it returns the trained module",
         )

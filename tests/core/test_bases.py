@@ -31,6 +31,7 @@ def test_digest_is_over_tensors_and_not_over_files(tmp_path):
         {"b": torch.tensor([1.0, 2.0])},
         {"a": torch.tensor([[1.0, 2.0]])},
         {"a": torch.tensor([1.0, 2.0], dtype=torch.float64)},
+        {"a": torch.tensor([1.0, 2.0]).view(torch.int32)},
         {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([])},
         {},
     ],

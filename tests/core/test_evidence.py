@@ -254,16 +254,29 @@ def test_differences_are_to_the_base_and_gains_of_the_adapted():
 @pytest.mark.parametrize("higher", [True, False])
 def test_better_is_positive_in_gains_whichever_way_the_metric_points(higher):
     """Less loss is more gain, with its bounds the right way round; the difference keeps the metric's sign."""
-    values = np.random.default_rng(0).uniform(size=50)
-    better, worse = values + (0.5 if higher else 0), values + (0 if higher else 0.5)
+    rng = np.random.default_rng(0)
+    one, other = rng.uniform(size=(2, 50))
+    better, worse = (one + 0.5, other) if higher else (one, other + 0.5)
     predictions = contenders(base=worse, good=better, bad=worse - 1 if higher else worse + 1, adapted=better)
     evidence = weighed(predictions, Mean(higher_is_better=higher), trivial=["good", "bad"])
-    gain = evidence.gains["base"]
-    assert gain.value == pytest.approx(0.5)
-    assert 0 < gain.low <= gain.value + 1e-9
-    assert gain.value - 1e-9 <= gain.high
-    assert evidence.differences["adapted"]["mean"].value == pytest.approx(0.5 if higher else -0.5)
+    gain, difference = evidence.gains["base"], evidence.differences["adapted"]["mean"]
+    assert 0 < gain.low < gain.value < gain.high
+    sign = 1 if higher else -1
+    assert gain.value == pytest.approx(sign * (better.mean() - worse.mean()))
+    assert difference.value == pytest.approx(sign * gain.value)
+    assert sorted([difference.low, difference.high]) == sorted([sign * gain.low, sign * gain.high])
+    assert difference.low < difference.high
     assert evidence.best_trivial == "good"
+
+
+def test_differences_and_forgetting_are_paired():
+    """Rows that vary much, contenders that differ by a constant: no width is left."""
+    hard = np.random.default_rng(0).normal(size=100)
+    predictions = contenders(base=hard, adapted=hard + 0.125)
+    predictions |= {("base", "retain"): rows(hard + 10), ("adapted", "retain"): rows((hard + 10) * 0.75)}
+    evidence = weighed(predictions)
+    for found, value in ((evidence.gains["base"], 0.125), (evidence.forgetting, 0.25)):
+        assert (found.low, found.value, found.high) == pytest.approx((value, value, value), abs=1e-12)
 
 
 @pytest.mark.parametrize("higher", [True, False])

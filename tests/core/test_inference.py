@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.contract import Row
-from core.errors import RecipeError, TaokeError
+from core.errors import ContractError, RecipeError
 from core.evidence.scores import metric_named
 from core.inference import complete, predict, to_device
 
@@ -50,7 +50,7 @@ def test_predictions_get_the_id_target_and_group_of_their_rows():
 
 def test_contender_that_predicts_too_few_rows_is_named():
     """With both numbers, and whose mistake it is."""
-    with pytest.raises(TaokeError, match="contender 'majority' predicted 1 rows of 2") as caught:
+    with pytest.raises(ContractError, match="contender 'majority' predicted 1 rows of 2") as caught:
         complete([{}], [Row("x"), Row("y")], "majority")
     assert "plugin" in caught.value.hint
 

@@ -188,6 +188,11 @@ def test_plugin_without_a_contract_version_is_told_to_write_it(refused, plugin_f
             "remove the default",
         ),
         ("@hookimpl\ndef taoke_step(contxt): pass", "{'contxt'}", "tell the plugin's author"),
+        (
+            "@hookimpl(hookwrapper=True)\ndef taoke_step(context):\n    yield",
+            "taoke_step ({at}) is an old-style wrapper",
+            "wrapper=True",
+        ),
         ("@hookimpl\ndef taoke_register():\n    raise ValueError('no')", "ValueError: no ({line})", "author"),
         ("@hookimpl\ndef taoke_register():\n    return [1]", "taoke_register yields 1", "Component"),
         (
@@ -271,6 +276,8 @@ def test_answers_says_which_plugin_really_runs(stages, plugin_file, capsys, winn
     files = [plugin_file(name, STEP) for name in ("one", "two")]
     toy = stages({"answers": {"step": winner}, "fine_tune.epochs": 1}, plugins=files)
     assert toy.tuned
+    shown = toy.resolved.plugins.call_order()["taoke_step"]
+    assert shown == ([CORE] if winner == CORE else [winner, CORE])
     heard = set(capsys.readouterr().out.splitlines())
     assert heard == (set() if winner == CORE else {f"step by taoke_plugin_file_{winner}"})
 

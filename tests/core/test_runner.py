@@ -218,6 +218,21 @@ def test_observer_that_fails_is_reported_once_and_the_run_goes_on(toy, plugin_fi
     assert [event["step"] for event in events if event["event"] == "step"] == list(range(1, 7))
 
 
+def test_observer_that_takes_no_context_is_switched_off_as_well(toy, plugin_file, tmp_path):
+    """A hook may take fewer arguments; its failure is still told with the step, and ends nothing."""
+    blind = plugin_file(
+        "blind", "@hookimpl\ndef taoke_after_step(result):\n    raise ValueError('cannot see')\n"
+    )
+    lost = plugin_file("lost", "@hookimpl\ndef taoke_evaluate(split):\n    raise LookupError('the end')\n")
+    outcome = toy("evaluate.scratch=false", plugins=[blind, lost])
+    assert outcome.code == 1
+    assert outcome.error["kind"] == "LookupError"
+    assert "hook taoke_evaluate" in outcome.error["message"]
+    (warning,) = [event for event in record(tmp_path) if event["event"] == "warning"]
+    assert "observer switched off: ValueError: cannot see" in warning["message"]
+    assert "hook taoke_after_step, step 1" in warning["message"]
+
+
 def test_strict_run_ends_where_an_observer_fails(toy, plugin_file, tmp_path):
     """Exit code 1, with the same note."""
     outcome = toy("--strict", plugins=[plugin_file("blind", OBSERVER)])

@@ -322,6 +322,19 @@ def test_shell_whose_plugin_is_missing_says_how_to_give_it(cli, toy_run):
     assert "--plugin-file" in outcome.error["hint"]
 
 
+def test_shell_whose_package_is_missing_says_what_to_install(cli, shell_copy):
+    """The distribution and the version that the run had."""
+
+    def published(content):
+        content["plugins"][0].update(distribution="acme-toy", version="1.2")
+
+    edit(shell_copy / "provenance.json", published)
+    outcome = cli("eval", shell_copy, "--json")
+    assert outcome.code == 2
+    assert f"{shell_copy} needs the plugin 'toy', which is not installed" in outcome.error["message"]
+    assert outcome.error["hint"] == "pip install 'acme-toy==1.2'"
+
+
 def test_input_that_the_task_cannot_parse_is_told(cli, toy_run):
     """What a plugin raises is attributed, also outside of a run."""
     outcome = cli("predict", toy_run.shell, "[1,", "--plugin-file", TOY, "--json")

@@ -101,6 +101,17 @@ def test_a_typed_text_gets_its_bits_and_a_continuation(
     )
 
 
+def test_a_long_text_is_continued_from_its_last_window(
+    task: LanguageModelling, state: JSON, base: Base
+) -> None:
+    """What the first window says does not matter."""
+    end = "Raises ValueError if the\n" * 20
+    rows = task.parse(["x = 1  # one line\n" * 28 + end, end], state)
+    batch = task.collate([task.encode(row, state) for row in rows], torch.Generator())
+    long, short = task.predict(task.forward(base.model, batch), batch, state)
+    assert long["continuation"] == short["continuation"]
+
+
 def test_continuing_takes_the_likeliest_token_each_time(base: Base) -> None:
     """Checked against the model's own logits."""
     known = torch.tensor([1023, 65, 66])
