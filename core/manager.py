@@ -103,7 +103,7 @@ class Plugins:
             self.components.add(component, plugin.name)
         for caller in self._manager.get_hookcallers(plugin.module) or ():
             for implementation in caller.get_hookimpls():
-                if implementation.plugin is plugin.module:
+                if implementation.plugin is plugin.module and caller.name != "taoke_register":
                     self._attribute_implementation(implementation, caller.name, plugin)
         self.active.append(plugin)
 
@@ -111,32 +111,29 @@ class Plugins:
         """Replace an implementation once, so that calls cost no more than they must: what it raises is
         attributed, and an observer that fails is switched off."""
         function = implementation.function
-        names = implementation.argnames
-        position = names.index("context") if "context" in names else None
         observes = hook == "taoke_after_step" and not self._strict and plugin.name != CORE
-
-        def attribute(error: Exception, arguments: Sequence[Any]) -> Any:
-            context = arguments[position] if position is not None else None
-            self.attribute(error, plugin=plugin, hook=hook, context=context)
-            return context
+        # One argument more than the plugin asked for: the context, which says at which step it failed.
+        implementation.argnames = (*implementation.argnames, "context")
 
         @wraps(function)
         def call(*arguments: Any) -> Any:
+            *own, context = arguments
             try:
-                return function(*arguments)
+                return function(*own)
             except Exception as error:
-                context = attribute(error, arguments)
-                if not observes or context is None:
+                self.attribute(error, plugin=plugin, hook=hook, context=context)
+                if not observes:
                     raise
                 implementation.function = _ignore
                 context.warn(f"observer switched off: {describe(error)}")
 
         @wraps(function)
         def wrap(*arguments: Any) -> Generator[None, Any, Any]:
+            *own, context = arguments
             try:
-                return (yield from function(*arguments))
+                return (yield from function(*own))
             except Exception as error:
-                attribute(error, arguments)
+                self.attribute(error, plugin=plugin, hook=hook, context=context)
                 raise
 
         implementation.function = wrap if inspect.isgeneratorfunction(function) else call

@@ -50,8 +50,8 @@ def _feed(digest: hashlib.blake2b, value: Any) -> None:
         digest.update(f"{type(value).__name__}{value!r};".encode())
     else:
         raise DataError(
-            f"a row's inputs hold a {type(value).__name__}, which has no content hash",
-            "make inputs of dicts, lists, strings, bytes, numbers, numpy arrays or tensors",
+            f"a row's inputs or target hold a {type(value).__name__}, which has no content hash",
+            "make them of dicts, lists, strings, bytes, numbers, numpy arrays or tensors",
         )
 
 
@@ -97,5 +97,7 @@ def judged(split: str, rows: Sequence[Row]) -> list[Row]:
 
 
 def data_digest(rows: Sequence[Row]) -> str:
-    """`sha256:...` over the rows' ids, in order: the same examples in the same order, the same digest."""
-    return "sha256:" + hashlib.sha256("\n".join(row.id for row in rows).encode()).hexdigest()
+    """`sha256:...` over the rows' ids and targets, in order: the same examples in the same order, the same digest.
+    Raises `DataError` where a target has no content hash."""
+    lines = (f"{row.id} {content_digest(row.target)}" for row in rows)
+    return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()

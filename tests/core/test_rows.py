@@ -88,7 +88,7 @@ def test_digest_is_the_same_in_every_version():
 )
 def test_content_without_a_digest_says_what_it_is(value, name):
     """A set has no order to hash, and an array of objects holds nothing but addresses."""
-    with pytest.raises(DataError, match=f"a row's inputs hold a {name}"):
+    with pytest.raises(DataError, match=f"a row's inputs or target hold a {name}"):
         content_digest([value])
 
 
