@@ -490,5 +490,5 @@ def test_fine_tuning_that_returns_no_model_is_named(toy, plugin_file):
     plugin = plugin_file("lost", "@hookimpl\ndef taoke_fine_tune(context):\n    return 'done'\n")
     outcome = toy(plugins=[plugin])
     assert outcome.code == 1
-    assert outcome.error["kind"] == "TrainingError"
+    assert outcome.error["kind"] == "ContractError"
     assert "taoke_fine_tune returned a str" in outcome.error["message"]
