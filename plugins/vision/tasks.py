@@ -53,8 +53,11 @@ class Classify:
         return {"labels": known + sorted({row.target for row in rows} - set(known))}
 
     def edits(self, model: nn.Module, state: State) -> list[Mapping[str, JSON]]:
+        """Classes for the labels that are new, drawn at random: of equal start, they would learn apart more slowly."""
         wanted = len(state["labels"])
-        return [{"edit": "grow", "axis": "classes", "to": wanted}] if axis_size(model, "classes") < wanted else []
+        if axis_size(model, "classes") >= wanted:
+            return []
+        return [{"edit": "grow", "axis": "classes", "to": wanted, "init": "normal"}]
 
     def encode(self, row: Row, state: State) -> Example:
         labels = state["labels"]

@@ -45,7 +45,7 @@ def test_growing_the_classes_keeps_every_old_logit_to_the_bit(
 ) -> None:
     """The grown model still computes what the base computed."""
     images = torch.stack([row.inputs for row in ready["report"]])
-    grow = Grow(GrowOptions(axis="classes", to=10))
+    grow = Grow(GrowOptions(axis="classes", to=10, init="normal"))
     grown = deepcopy(base.model)
     grow.validate(grown)
     grown = grow.apply(grown)

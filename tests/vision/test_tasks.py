@@ -27,7 +27,8 @@ def test_the_bases_labels_keep_their_places(task: Classify) -> None:
 def test_the_task_asks_for_the_classes_that_are_missing(task: Classify, base: Base) -> None:
     """Ten labels want ten outputs; eight are there."""
     ten = {"labels": list("0123456789")}
-    assert task.edits(base.model, ten) == [{"edit": "grow", "axis": "classes", "to": 10}]
+    (edit,) = task.edits(base.model, ten)
+    assert edit == {"edit": "grow", "axis": "classes", "to": 10, "init": "normal"}
     assert task.edits(base.model, {"labels": ten["labels"][:8]}) == []
 
 
