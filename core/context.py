@@ -7,14 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+import torch
+
 from core.contract import ADAPTED
 from core.errors import UsageError
 from core.events import Events
 from core.seeds import generator
 
 if TYPE_CHECKING:
-    import torch
-
     from core.components import Use
     from core.contract import Loss
     from core.progress import Progress
@@ -50,8 +50,6 @@ class Stash:
 
 def pick_device(name: str) -> torch.device:
     """The device of that name. Raises `UsageError` where torch does not know it or cannot compute on it."""
-    import torch
-
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 if TYPE_CHECKING:
     import torch
@@ -265,10 +265,9 @@ class Split:
     augment: Callable[[int, int], Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """What one step did. `loss` is per unit of `weight`; it stays on the device: reading it waits for the
-    device, so observers read it rarely."""
+class StepResult(NamedTuple):
+    """What one step did. `loss` is per unit of `weight`; it stays on the device: reading it waits for the device, so
+    observers read it rarely."""
 
     loss: Tensor
     weight: float | Tensor

@@ -4,6 +4,8 @@ all others."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from core.contract import API, Component
@@ -72,25 +74,21 @@ def taoke_build_updater(context: Context, groups: Sequence[Mapping[str, Any]]) -
 
 @hookimpl(trylast=True)
 def taoke_fine_tune(context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]) -> nn.Module:
-    from core.training import train
-
-    return train(context, task, model, splits)
+    trained: nn.Module = _training().train(context, task, model, splits)
+    return trained
 
 
 @hookimpl(trylast=True)
 def taoke_step(
     context: Context, task: Task, model: nn.Module, updater: torch.optim.Optimizer, batch: Any
 ) -> StepResult:
-    from core.training import step
-
-    return step(context, task, model, updater, batch)
+    result: StepResult = _training().step(context, task, model, updater, batch)
+    return result
 
 
 @hookimpl(trylast=True)
 def taoke_after_step(context: Context, result: StepResult) -> None:
-    context.events.emit(
-        "step", contender=context.contender, step=context.step, loss=result.loss, lr=context.lr
-    )
+    context.events.step(context.contender, context.step, result.loss, context.lr)
     context.progress.step(context, result)
 
 
@@ -105,3 +103,11 @@ def taoke_evaluate(context: Context, task: Task, model: nn.Module, split: Split)
 def taoke_teardown(context: Context) -> None:
     context.progress.close()
     context.events.close()
+
+
+@cache
+def _training() -> ModuleType:
+    """Imported when first asked for, since it brings torch, and once, since it is asked for at every step."""
+    from core import training
+
+    return training

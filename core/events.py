@@ -14,15 +14,16 @@ from core.errors import OutputError
 class Events:
     """A run's record: one JSON object a line, append-only, with the seconds since the run began.
 
-    Lines are kept in memory until `open`. Tensors of one element are read when lines are flushed, so that
-    recording a loss waits for no device.
+    Lines are kept in memory until `open`. The losses of steps are read when lines are flushed, so that
+    recording one waits for no device; steps have a method of their own because they are many.
     """
 
     FLUSH_EVERY = 64
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
-        self._waiting: list[dict[str, Any]] = []
+        self._steps: list[tuple[float, str, int, Any, float]] = []
+        self._lines: list[str] = []
         self._file: IO[str] | None = None
 
     def open(self, path: Path) -> None:
@@ -34,16 +35,35 @@ class Events:
         self.flush()
 
     def emit(self, event: str, **fields: Any) -> None:
-        self._waiting.append({"event": event, "seconds": time.perf_counter() - self._began, **fields})
-        if len(self._waiting) >= self.FLUSH_EVERY:
+        self._read_steps()
+        line = {"event": event, "seconds": time.perf_counter() - self._began, **fields}
+        self._lines.append(_encoded(line))
+        if len(self._lines) >= self.FLUSH_EVERY:
             self.flush()
 
+    def step(self, contender: str, step: int, loss: Any, lr: float) -> None:
+        """The event `step`; `loss` is a tensor of one element."""
+        self._steps.append((time.perf_counter(), contender, step, loss, lr))
+        if len(self._steps) >= self.FLUSH_EVERY:
+            self.flush()
+
+    def _read_steps(self) -> None:
+        for at, contender, step, tensor, lr in self._steps:
+            loss = float(tensor)
+            shown = repr(loss) if math.isfinite(loss) else f'"{loss}"'
+            self._lines.append(
+                f'{{"event": "step", "seconds": {at - self._began:.6f}, "contender": "{contender}", "step": {step},'
+                f' "loss": {shown}, "lr": {lr!r}}}'
+            )
+        self._steps.clear()
+
     def flush(self) -> None:
+        self._read_steps()
         if self._file is None:
             return
-        self._file.write("".join(f"{_encoded(line)}\n" for line in self._waiting))
+        self._file.write("".join(f"{line}\n" for line in self._lines))
         self._file.flush()
-        self._waiting.clear()
+        self._lines.clear()
 
     def close(self) -> None:
         self.flush()

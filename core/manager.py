@@ -1,15 +1,16 @@
 """The active plugins: registered all or nothing, called in the recipe's order, and named when something goes
 wrong.
 
-A plugin is found, imported, its contract version checked, validated and registered; where one fails, `PluginError` says
-which, where it comes from and what to do, and there is no manager: `Plugins.load` gives all of them or none.
+A plugin is found, imported, its contract version checked, validated and registered; where one fails,
+`PluginError` says which, where it comes from and what to do, and there is no manager: `Plugins.load`
+gives all of them or none.
 """
 
 from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -103,7 +104,11 @@ class Plugins:
             self.components.add(component, plugin.name)
         for caller in self._manager.get_hookcallers(plugin.module) or ():
             for implementation in caller.get_hookimpls():
-                if implementation.plugin is plugin.module and caller.name != "taoke_register":
+                if (
+                    implementation.plugin is plugin.module
+                    and plugin.name != CORE
+                    and caller.name != "taoke_register"
+                ):
                     self._attribute_implementation(implementation, caller.name, plugin)
         self.active.append(plugin)
 
@@ -111,7 +116,7 @@ class Plugins:
         """Replace an implementation once, so that calls cost no more than they must: what it raises is
         attributed, and an observer that fails is switched off."""
         function = implementation.function
-        observes = hook == "taoke_after_step" and not self._strict and plugin.name != CORE
+        observes = hook == "taoke_after_step" and not self._strict
         # One argument more than the plugin asked for: the context, which says at which step it failed.
         implementation.argnames = (*implementation.argnames, "context")
 
@@ -173,6 +178,17 @@ class Plugins:
 
     def _callers(self) -> dict[str, Any]:
         return {name: getattr(self.hook, name) for name in _hooks()}
+
+    def caller(self, hook: str) -> Callable[..., Any]:
+        """What calls a hook with its arguments by position, for a hot loop: the core's own answer where no plugin
+        implements the hook, so that it then costs what a function costs."""
+        caller = getattr(self.hook, hook)
+        implementations = caller.get_hookimpls()
+        if len(implementations) == 1:
+            own: Callable[..., Any] = implementations[0].function
+            return own
+        names = caller.spec.argnames
+        return lambda *arguments: caller(**dict(zip(names, arguments, strict=True)))
 
     def call_order(self) -> dict[str, list[str]]:
         """For each hook the plugins that implement it, in call order; wrappers are marked `wraps:`, and

@@ -7,10 +7,8 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 
 def derive_seed(seed: int, stream: str, *keys: int | str) -> int:
@@ -22,8 +20,6 @@ def derive_seed(seed: int, stream: str, *keys: int | str) -> int:
 def generator(seed: int, stream: str, *keys: int | str) -> torch.Generator:
     """A CPU generator for one use: the same arguments give the same numbers, whoever asks and in whatever
     order."""
-    import torch
-
     return torch.Generator().manual_seed(derive_seed(seed, stream, *keys))
 
 
@@ -34,8 +30,6 @@ def seed_torch(device: torch.device, seed: int) -> None:
     `torch.manual_seed` would seed every kind of device, and where CUDA is built in and not initialised,
     queue a call with a formatted stack each time: 3 ms, never freed.
     """
-    import torch
-
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -45,8 +39,6 @@ def seed_torch(device: torch.device, seed: int) -> None:
 @contextmanager
 def deterministic() -> Iterator[None]:
     """Same seed, same bits: deterministic kernels inside, and torch's global state as it was again after."""
-    import torch
-
     # cuBLAS is deterministic only with it: https://docs.nvidia.com/cuda/cublas, "Results reproducibility".
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = (

@@ -15,7 +15,7 @@ from core.contract import SCRATCH, SELECT, TRAIN, Phase, Split, StepResult, Task
 from core.errors import ContractError, RecipeError, TrainingError
 from core.evidence.scores import metric_named, score
 from core.inference import complete, to_device
-from core.seeds import derive_seed, seed_torch
+from core.seeds import derive_seed, generator, seed_torch
 
 
 def train(context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]) -> nn.Module:
@@ -41,6 +41,8 @@ def iterate(
     per_epoch = math.ceil(len(splits[TRAIN].examples) / settings.batch_size)
     context.step, context.steps = 0, per_epoch * sum(lengths)
     best = _Best(context, task, splits) if settings.keep == "best" else None
+    call_step = context.plugins.caller("taoke_step")
+    call_after_step = context.plugins.caller("taoke_after_step")
     done = 0
     for phase, epochs in zip(phases, lengths, strict=True):
         unfreeze(model, phase)
@@ -51,20 +53,16 @@ def iterate(
         first, steps = context.step, epochs * per_epoch
         for epoch in range(done, done + epochs):
             seed_torch(context.device, derive_seed(context.seed, "model", epoch))
-            epoch_loss = _Mean(context.device)
             for batch in _batches(context, task, splits[TRAIN], epoch):
                 factor = schedule(settings.schedule, settings.warmup, context.step - first, steps)
                 for group, rate in zip(updater.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
                 context.lr = settings.lr * factor
                 context.step += 1
-                result: StepResult = context.plugins.hook.taoke_step(
-                    context=context, task=task, model=model, updater=updater, batch=batch
-                )
-                epoch_loss.add(result)
-                context.plugins.hook.taoke_after_step(context=context, result=result)
+                result: StepResult = call_step(context, task, model, updater, batch)
+                call_after_step(context, result)
                 yield result
-            _finish_epoch(context, epoch, epoch_loss.value())
+            _refuse_lost(context, result)
             if best is not None:
                 with _averaged(updater):
                     best.look(model, epoch)
@@ -81,31 +79,14 @@ def iterate(
         best.restore(model)
 
 
-class _Mean:
-    """The loss over the weight of all of an epoch's steps, added up on the device, with one operation a step."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._total = torch.zeros((), device=device)
-        self._weight: float | Tensor = 0.0
-
-    def add(self, result: StepResult) -> None:
-        if isinstance(result.weight, Tensor):
-            self._total.addcmul_(result.loss, result.weight.to(result.loss.dtype))
-        else:
-            self._total.add_(result.loss, alpha=result.weight)
-        self._weight = self._weight + result.weight
-
-    def value(self) -> float:
-        return float(self._total / self._weight)
-
-
-def _finish_epoch(context: Context, epoch: int, loss: float) -> None:
+def _refuse_lost(context: Context, result: StepResult) -> None:
+    """Once an epoch, since reading a loss waits for the device."""
+    loss = float(result.loss)
     if not math.isfinite(loss):
         raise TrainingError(
-            f"{context.contender}: the loss is {loss} in epoch {epoch + 1} (step {context.step})",
+            f"{context.contender}: the loss is {loss} at step {context.step} of {context.steps}",
             "lower fine_tune.lr, or set fine_tune.updater.max_grad_norm",
         )
-    context.events.emit("epoch", contender=context.contender, epoch=epoch + 1, loss=loss)
 
 
 def step(
@@ -206,12 +187,13 @@ def _groups(
 
 
 def _batches(context: Context, task: Task, split: Split, epoch: int) -> Iterator[Any]:
-    size = context.recipe.fine_tune.batch_size
+    size, elsewhere = context.recipe.fine_tune.batch_size, context.device.type != "cpu"
     order = torch.randperm(len(split.examples), generator=context.generator("order", epoch)).tolist()
     for i in range(0, len(order), size):
         chosen = order[i : i + size]
         examples = [split.augment(j, epoch) if split.augment else split.examples[j] for j in chosen]
-        yield to_device(task.collate(examples, context.generator("collate", epoch, i)), context.device)
+        batch = task.collate(examples, generator(context.seed, "collate", epoch, i))
+        yield to_device(batch, context.device) if elsewhere else batch
 
 
 def _averaged(updater: torch.optim.Optimizer) -> AbstractContextManager[None]:
