@@ -7,14 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-import torch
-
 from core.contract import ADAPTED
 from core.errors import UsageError
 from core.events import Events
-from core.seeds import generator
 
 if TYPE_CHECKING:
+    import torch
+
     from core.components import Use
     from core.contract import Loss
     from core.progress import Progress
@@ -50,6 +49,8 @@ class Stash:
 
 def pick_device(name: str) -> torch.device:
     """The device of that name. Raises `UsageError` where torch does not know it or cannot compute on it."""
+    import torch
+
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
@@ -97,6 +98,8 @@ class Context:
     def generator(self, stream: str, *keys: int | str) -> torch.Generator:
         """A CPU generator keyed by the run's seed, a stream's name, and whatever tells one use from another
         (epoch, example)."""
+        from core.seeds import generator
+
         return generator(self.seed, stream, *keys)
 
     def warn(self, message: str) -> None:

@@ -72,15 +72,15 @@ class Events:
             self._file = None
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=lambda value: value.item()).encode
+def _plain(value: Any) -> Any:
+    """A number of torch or numpy as Python's; anything else that is no JSON as text."""
+    try:
+        return value.item()
+    except (AttributeError, RuntimeError, ValueError):
+        return str(value)
 
 
 def _encoded(line: dict[str, Any]) -> str:
     """A line as JSON; numbers that are not finite, which JSON has not, as text."""
-    try:
-        return _encode(line)
-    except ValueError:
-        plain = {key: value.item() if hasattr(value, "item") else value for key, value in line.items()}
-        return _encode(
-            {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in plain.items()}
-        )
+    text = json.dumps(line, ensure_ascii=False, default=_plain)
+    return json.dumps(json.loads(text, parse_constant=lambda name: str(float(name))), ensure_ascii=False)

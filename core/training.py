@@ -113,8 +113,10 @@ def schedule(name: str, warmup: float, step: int, steps: int) -> float:
     rise = warmup * steps
     if step < rise:
         return (step + 1) / (rise + 1)
+    if name == "constant":
+        return 1.0
     passed = (step - rise) / max(1.0, steps - rise)
-    return {"constant": 1.0, "linear": 1 - passed, "cosine": 0.5 * (1 + math.cos(math.pi * passed))}[name]
+    return 1 - passed if name == "linear" else 0.5 * (1 + math.cos(math.pi * passed))
 
 
 def phase_epochs(phases: Sequence[Phase], epochs: int) -> list[int]:

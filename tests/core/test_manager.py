@@ -231,7 +231,7 @@ def test_what_a_task_s_method_raises_is_the_plugin_s(stages, plugin_file):
         """,
     )
     toy = stages({"fine_tune.loss": "hasty.loss"}, plugins=[path])
-    with pytest.raises(ZeroDivisionError) as caught:
+    with pytest.raises(ZeroDivisionError) as caught, toy.context.plugins.attributing(toy.context):
         assert toy.tuned
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "raise" in text)
     note = note_of(caught.value)

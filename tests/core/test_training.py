@@ -371,13 +371,13 @@ def test_loss_is_the_sum_over_the_weight(stages, plugin_file):
 
 @pytest.mark.parametrize("formula", ["outputs.sum() / 0", "outputs.sum() * float('nan')"])
 def test_loss_that_is_not_finite_ends_the_run(toy, plugin_file, tmp_path, formula):
-    """Exit code 1, with epoch, step and what to do; the record stays and says how it ended."""
+    """Exit code 1, with the step and what to do; the record stays and says how it ended."""
     outcome = toy("fine_tune.loss=own.loss", plugins=[plugin_file("own", LOSS.format(formula=formula))])
     assert outcome.code == 1
     error = outcome.error
     assert error["kind"] == "TrainingError"
     assert "adapted: the loss is " in error["message"]
-    assert "in epoch 1 (step 3)" in error["message"]
+    assert "at step 3 of 30" in error["message"]
     assert "fine_tune.lr" in error["hint"]
     (record,) = (tmp_path / "out").rglob("events.jsonl")
     assert str(record.parent) in error["message"]
