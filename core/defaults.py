@@ -88,8 +88,7 @@ def taoke_step(
 
 @hookimpl(trylast=True)
 def taoke_after_step(context: Context, result: StepResult) -> None:
-    context.events.step(context.contender, context.step, result.loss, context.lr)
-    context.progress.step(context, result)
+    _training().observe(context, result)
 
 
 @hookimpl(trylast=True)

@@ -179,13 +179,11 @@ class Plugins:
     def _callers(self) -> dict[str, Any]:
         return {name: getattr(self.hook, name) for name in _hooks()}
 
-    def caller(self, hook: str) -> Callable[..., Any]:
-        """What calls a hook with its arguments by position, for a hot loop: the core's own answer where no plugin
+    def caller(self, hook: str, own: Callable[..., Any]) -> Callable[..., Any]:
+        """What calls a hook with its arguments by position, for a hot loop: the core's `own` answer where no plugin
         implements the hook, so that it then costs what a function costs."""
         caller = getattr(self.hook, hook)
-        implementations = caller.get_hookimpls()
-        if len(implementations) == 1:
-            own: Callable[..., Any] = implementations[0].function
+        if len(caller.get_hookimpls()) == 1:
             return own
         names = caller.spec.argnames
         return lambda *arguments: caller(**dict(zip(names, arguments, strict=True)))

@@ -41,8 +41,8 @@ def iterate(
     per_epoch = math.ceil(len(splits[TRAIN].examples) / settings.batch_size)
     context.step, context.steps = 0, per_epoch * sum(lengths)
     best = _Best(context, task, splits) if settings.keep == "best" else None
-    call_step = context.plugins.caller("taoke_step")
-    call_after_step = context.plugins.caller("taoke_after_step")
+    call_step = context.plugins.caller("taoke_step", step)
+    call_after_step = context.plugins.caller("taoke_after_step", observe)
     done = 0
     for phase, epochs in zip(phases, lengths, strict=True):
         unfreeze(model, phase)
@@ -104,6 +104,12 @@ def step(
     updater.step()
     updater.zero_grad()
     return StepResult(loss.detach(), weight)
+
+
+def observe(context: Context, result: StepResult) -> None:
+    """The record and the progress: the core's answer to `taoke_after_step`."""
+    context.events.step(context.contender, context.step, result.loss, context.lr)
+    context.progress.step(context, result)
 
 
 def schedule(name: str, warmup: float, step: int, steps: int) -> float:
@@ -189,12 +195,13 @@ def _groups(
 
 
 def _batches(context: Context, task: Task, split: Split, epoch: int) -> Iterator[Any]:
-    size, elsewhere = context.recipe.fine_tune.batch_size, context.device.type != "cpu"
-    order = torch.randperm(len(split.examples), generator=context.generator("order", epoch)).tolist()
+    seed, size, elsewhere = context.seed, context.recipe.fine_tune.batch_size, context.device.type != "cpu"
+    augment, ready = split.augment, split.examples
+    order = torch.randperm(len(ready), generator=generator(seed, "order", epoch)).tolist()
     for i in range(0, len(order), size):
         chosen = order[i : i + size]
-        examples = [split.augment(j, epoch) if split.augment else split.examples[j] for j in chosen]
-        batch = task.collate(examples, generator(context.seed, "collate", epoch, i))
+        examples = [augment(j, epoch) for j in chosen] if augment else [ready[j] for j in chosen]
+        batch = task.collate(examples, generator(seed, "collate", epoch, i))
         yield to_device(batch, context.device) if elsewhere else batch
 
 

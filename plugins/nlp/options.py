@@ -35,9 +35,3 @@ class LanguageModellingOptions(Options):
     continuation: int = Field(
         default=48, ge=1, le=255, description="tokens with which `predict` continues a text"
     )
-
-
-class CropOptions(Options):
-    """How long the pieces are."""
-
-    bytes: int = Field(default=512, ge=16, description="of the piece, at most")

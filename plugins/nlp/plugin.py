@@ -34,11 +34,4 @@ def taoke_register() -> Iterable[Component]:
             "plugins.nlp.data:Reference",
             "plugins.nlp.options:ReferenceOptions",
         ),
-        Component(
-            "transform",
-            "nlp.crop",
-            "a random piece of a longer text, anew in each epoch",
-            "plugins.nlp.transforms:Crop",
-            "plugins.nlp.options:CropOptions",
-        ),
     ]

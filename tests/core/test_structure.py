@@ -133,6 +133,17 @@ def test_every_module_says_what_it_is_for(path):
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
+def test_every_test_says_what_it_claims():
+    """In a docstring that begins on the line below its name."""
+    silent = [
+        f"{name(path)}: {node.name}"
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and not ast.get_docstring(node)
+    ]
+    assert silent == []
+
+
 def test_every_error_says_when_it_happens_and_how_it_exits():
     """One tree, each class with a docstring of its own; 1 while running, 2 for a wrong request."""
     classes = [
