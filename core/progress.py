@@ -39,6 +39,7 @@ class Progress:
         if self.console.is_jupyter:
             self.console = Console(quiet=quiet, highlight=False, soft_wrap=True, markup=False)
         self._live = (self.console.is_terminal or self.console.is_jupyter) and not quiet
+        self._quiet = quiet
         self._bar: Bar | None = None
         self._task = TaskID(0)
         self._who = ""
@@ -62,6 +63,8 @@ class Progress:
     def step(self, context: Context, result: StepResult) -> None:
         """A step is done. The loss is read only when it is about to be shown: reading it may wait for the
         device."""
+        if self._quiet:
+            return
         now = time.perf_counter()
         if context.step == 1 or self._who != context.contender:
             self._start(context, now)
@@ -76,10 +79,11 @@ class Progress:
                 self.close()
         else:
             left = (context.steps - context.step) / max(1e-9, rate)
-            self.console.print(
-                f"{'':<10} {context.contender}: step {context.step}/{context.steps},"
-                f" loss {float(result.loss):.4f}, {rate:.0f} steps/s, {left:.0f} s left"
+            loss = float(result.loss)
+            line = (
+                f"step {context.step}/{context.steps}, loss {loss:.4f}, {rate:.0f} steps/s, {left:.0f} s left"
             )
+            print(f"{'':<10} {context.contender}: {line}", file=sys.stderr)
 
     def _start(self, context: Context, now: float) -> None:
         self.close()

@@ -53,7 +53,7 @@ class Setting:
 def prepare(recipe: str, overrides: Mapping[str, Any], folder: Path) -> Setting:
     """Choose, preprocess and modify as a run does; the record is written to `folder`, as in a run."""
     resolved = resolve(recipe, {**overrides, "fine_tune.keep": "last"})
-    context = Context(resolved, torch.device("cpu"), Progress(quiet=True))
+    context = Context(resolved, torch.device("cpu"), Progress())
     context.events.open(folder / "events.jsonl")
     base = choose(context)
     prepared = preprocess(context, base)
