@@ -79,7 +79,7 @@ def test_what_is_not_of_the_contract_is_told_with_the_remedy(toy, plugin_file, w
     assert hint in outcome.error["hint"]
 
 
-def test_what_the_base_brings_is_not_changed_by_a_task_that_changes_it(toy, plugin_file):
+def test_what_the_base_brings_is_not_changed_by_a_task_that_changes_it(stages, plugin_file):
     """The base is judged with its own labels, although `fit` added to the list it was handed."""
     plugin = plugin_file(
         "other",
@@ -98,5 +98,7 @@ def test_what_the_base_brings_is_not_changed_by_a_task_that_changes_it(toy, plug
             return [Component("task", "other.greedy", "changes what it is given", f"{__name__}:make")]
         """,
     )
-    honest, greedy = toy(), toy("task=other.greedy", plugins=[plugin])
-    assert greedy.document["contenders"] == honest.document["contenders"]
+    prepared = stages({"task": "other.greedy"}, plugins=[plugin]).prepared
+    assert prepared.state == {"labels": ["a", "b", "c", "d"]}
+    assert prepared.base_state == {"labels": ["a", "b"]}
+    assert prepared.base.preprocessing["task"] == {"labels": ["a", "b"]}

@@ -55,6 +55,24 @@ def test_many_events_reach_the_file_before_it_is_closed(tmp_path):
     events.close()
 
 
+def test_steps_reach_the_file_before_it_is_closed_and_stay_in_order(tmp_path):
+    """They wait for their losses, but not for long, and no other event overtakes them."""
+    events = Events()
+    events.open(tmp_path / "e")
+    for step in range(1, 10 * Events.FLUSH_EVERY):
+        events.step("adapted", step, torch.tensor(float(step)), 0.1)
+    written = [json.loads(line) for line in (tmp_path / "e").read_text().splitlines()]
+    assert len(written) >= 9 * Events.FLUSH_EVERY
+    events.step("adapted", 10 * Events.FLUSH_EVERY, torch.tensor(float("nan")), 1e-7)
+    events.emit("epoch")
+    events.close()
+    lines = [json.loads(line) for line in (tmp_path / "e").read_text().splitlines()]
+    assert [line.get("step") for line in lines] == [*range(1, 10 * Events.FLUSH_EVERY + 1), None]
+    assert [line["loss"] for line in lines[:3]] == [1.0, 2.0, 3.0]
+    assert (lines[-2]["loss"], lines[-2]["lr"]) == ("nan", 1e-7)
+    assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
+
+
 def test_record_that_cannot_be_opened_is_an_output_error(tmp_path):
     """A path below a regular file."""
     (tmp_path / "file").write_text("")

@@ -11,6 +11,7 @@ from core.contract import Row
 from core.errors import ContractError, RecipeError
 from core.evidence.scores import metric_named
 from core.inference import complete, predict, to_device
+from core.stages.evaluate import evaluate
 
 CPU = torch.device("cpu")
 
@@ -37,6 +38,25 @@ def test_predicting_keeps_no_gradients(stages):
     task.forward = lambda model, batch: seen.append(forward(model, batch)) or seen[-1]
     predict(task, toy.modified.model, toy.prepared.splits["select"], CPU, 256)
     assert not any(outputs.requires_grad for outputs in seen)
+
+
+def test_base_is_asked_with_what_it_knew_and_the_others_with_what_train_taught(stages, plugin_file):
+    """Each contender of the evaluate stage, on each split, in order."""
+    plugin = plugin_file(
+        "ear",
+        """
+        @hookimpl(wrapper=True)
+        def taoke_evaluate(context, model, split):
+            asked = {"split": split.name, "labels": len(split.state["labels"]), "outputs": len(model.head.bias)}
+            context.events.emit("asked", **asked)
+            return (yield)
+        """,
+    )
+    toy = stages({"fine_tune.epochs": 1}, plugins=[plugin])
+    evidence = evaluate(toy.context, toy.tuned)
+    asked = [(event["split"], event["labels"], event["outputs"]) for event in toy.events("asked")]
+    assert asked == [("report", 2, 2), ("report", 4, 4), ("report", 4, 4), ("retain", 2, 2), ("retain", 4, 4)]
+    assert list(evidence.scores) == ["base", "majority", "scratch", "adapted"]
 
 
 def test_predictions_get_the_id_target_and_group_of_their_rows():

@@ -98,6 +98,29 @@ def test_what_is_reported_changes_neither_states_nor_weights(stages, other):
     assert len(one.prepared.splits["report"].rows) == 200
 
 
+def test_task_learns_its_labels_from_train_alone(stages, plugin_file):
+    """A class that only `report` has is not known, and no output is grown for it."""
+    plugin = plugin_file(
+        "late",
+        """
+        import taoke_plugin_file_toy as toy
+
+        @hookimpl
+        def taoke_register():
+            return [Component("dataset", "late.points", "", f"{__name__}:Late")]
+
+        class Late:
+            def rows(self):
+                splits = dict(toy.Points(toy.PointsOptions()).rows())
+                return {**splits, "report": [*splits["report"], Row([9.0, 9.0], "late")]}
+        """,
+    )
+    late = stages({"data": {"dataset": "late.points"}}, plugins=[plugin])
+    assert late.prepared.splits["report"].rows[-1].target == "late"
+    assert late.prepared.state == {"labels": ["a", "b", "c", "d"]}
+    assert late.modified.model.head.weight.shape == (4, 8)
+
+
 def test_other_train_rows_change_the_states(stages):
     """The counterpart: what is fitted does depend on `train`."""
     one, two = stages(), stages({"data.train": 23})
