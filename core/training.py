@@ -51,10 +51,11 @@ def iterate(
         )
         rates = [group["lr"] for group in updater.param_groups]
         first, steps = context.step, epochs * per_epoch
+        factors = [schedule(settings.schedule, settings.warmup, i, steps) for i in range(steps)]
         for epoch in range(done, done + epochs):
             seed_torch(context.device, derive_seed(context.seed, "model", epoch))
             for batch in _batches(context, task, splits[TRAIN], epoch):
-                factor = schedule(settings.schedule, settings.warmup, context.step - first, steps)
+                factor = factors[context.step - first]
                 for group, rate in zip(updater.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
                 context.lr = settings.lr * factor
