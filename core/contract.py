@@ -79,6 +79,15 @@ class Structure:
     head: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a plugin chose for a key that the recipe leaves `auto`, and why, in a few words for the user."""
+
+    key: str
+    value: JSON
+    why: str
+
+
 @dataclass(frozen=True)
 class Base:
     """An existing model: structure G0 and weights θ0.
@@ -109,11 +118,15 @@ class Dataset(Protocol):
     def rows(self) -> Mapping[str, Sequence[Row]]:
         """The rows of each split: `train`, `select` and `report`, and `retain` where there are examples of
         the base's own task. The same options give the same rows in the same order, whatever the run's
-        seed. Raises `DataError`."""
+        seed. Raises `DataError`.
+
+        A list is held in memory, and encoded once. Any other sequence (`core.data.rows.Lazy`) is streamed: its
+        rows are read, transformed and encoded when a batch needs them, and never held."""
 
 
 class Transform(Protocol):
-    """Kind `transform`. A random one augments: it is applied to `train` alone, anew in each epoch."""
+    """Kind `transform`. A random one augments: it is applied to `train` alone, anew in each epoch. One that is
+    not random may have the attribute `slow = True`: what it makes of streamed rows is cached on disk."""
 
     random: bool
 
@@ -208,7 +221,7 @@ class Edit(Protocol):
 
 class Loss(Protocol):
     """Kind `loss`: sums and weights are added up over a whole update, so that its division into batches
-    changes nothing."""
+    changes nothing. One that has `fit(split: Split) -> None` is shown the encoded `train` split once, before training."""
 
     def __call__(self, outputs: Any, batch: Any) -> tuple[Tensor, float | Tensor]:
         """As `Task.loss`."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
@@ -12,7 +16,28 @@ settings.load_profile("taoke")
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's environment changes no test."""
+def _no_settings_of_the_shell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A user's environment changes no test, and no test a user's cache or asks a hub."""
     for name in ("TAOKE_PLUGINS", "TAOKE_TRACEBACK"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TAOKE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """The folder of a real data set or of published weights, which the project does not ship: below
+    `TAOKE_TEST_DATA`, or beside the checkout in `shared/data`. The test is skipped where it is missing."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    root = Path(os.environ.get("TAOKE_TEST_DATA", default))
+
+    def find(name: str) -> Path:
+        if not (root / name).is_dir():
+            pytest.skip(
+                f"needs the data {name!r}, which is not in {root}; TAOKE_TEST_DATA names another folder"
+            )
+        return root / name
+
+    return find
