@@ -221,7 +221,8 @@ class Edit(Protocol):
 
 class Loss(Protocol):
     """Kind `loss`: sums and weights are added up over a whole update, so that its division into batches
-    changes nothing. One that has `fit(split: Split) -> None` is shown the encoded `train` split once, before training."""
+    changes nothing. One that has `fit(split: Split) -> None` is shown the encoded `train` split once, before
+    training."""
 
     def __call__(self, outputs: Any, batch: Any) -> tuple[Tensor, float | Tensor]:
         """As `Task.loss`."""
