@@ -66,15 +66,19 @@ class Context:
 
     `name`, `recipe` and `plugins` are those of the resolved recipe. `folder` is the run's, None where
     nothing is written; `stage` and `step` (of `steps`) say where the run is; `contender` says whose
-    training is under way, `adapted` or `scratch`; `lr` is the schedule's rate at this step.
+    training is under way, `adapted` or `scratch`; `lr` is the schedule's rate at this step. `workers` is how many
+    processes make batches ahead of time; it changes no bit.
     """
 
-    def __init__(self, resolved: Resolved, device: torch.device, progress: Progress) -> None:
+    def __init__(
+        self, resolved: Resolved, device: torch.device, progress: Progress, *, workers: int = 0
+    ) -> None:
         self.name = resolved.name
         self.recipe = resolved.recipe
         self.plugins = resolved.plugins
         self.seed = resolved.recipe.seed
         self.device = device
+        self.workers = workers
         self.progress = progress
         self.folder: Path | None = None
         self.events = Events()

@@ -95,7 +95,9 @@ class Base:
     `digest` is over the tensors (`core.bases.digest`), `licence` an SPDX name, `origin` where it comes
     from, in words. `preprocessing` is what the base brings: `{"task": ...}` is handed to the task's
     `fit`, and a transform's qualified name holds that transform's state, which is then used as it is
-    instead of being fitted.
+    instead of being fitted. `fresh` makes a newly initialised model of the same structure, drawing from torch's
+    global generator: where it is given, `scratch` starts from it, and otherwise from each module's
+    `reset_parameters`. `notes` say what was done to the weights to read them; the user is told.
     """
 
     model: nn.Module
@@ -103,6 +105,8 @@ class Base:
     licence: str
     origin: str
     preprocessing: Mapping[str, JSON] = field(default_factory=dict)
+    fresh: Callable[[], nn.Module] | None = None
+    notes: Sequence[str] = ()
 
 
 class BaseSource(Protocol):
@@ -126,7 +130,9 @@ class Dataset(Protocol):
 
 class Transform(Protocol):
     """Kind `transform`. A random one augments: it is applied to `train` alone, anew in each epoch. One that is
-    not random may have the attribute `slow = True`: what it makes of streamed rows is cached on disk."""
+    not random may have the attribute `slow`: True, or a text that names what its result depends on beside its own
+    source, such as a library's version. It makes `inputs` of `inputs` alone, and what it makes of streamed
+    rows is cached on disk."""
 
     random: bool
 
@@ -270,6 +276,7 @@ class Split:
 
     `augment`, on `train` where there are random transforms, makes the example of row `index` in `epoch`,
     the same whenever and by whomever it is called; `examples` then holds the rows without augmentation.
+    `digest` is over the rows' contents and targets as the dataset gave them (`core.rows.data_digest`).
     """
 
     name: str
@@ -277,6 +284,7 @@ class Split:
     examples: Sequence[Any]
     state: JSON
     augment: Callable[[int, int], Any] | None = None
+    digest: str = ""
 
 
 class StepResult(NamedTuple):

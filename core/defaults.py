@@ -32,6 +32,13 @@ def taoke_register() -> Iterable[Component]:
             "core.edits.grow:Grow",
             "core.options:Grow",
         ),
+        Component(
+            "edit",
+            "core.new_head",
+            "fresh entries in the place of all that a named axis has",
+            "core.edits.new_head:NewHead",
+            "core.options:NewHead",
+        ),
         Component("strategy", "core.full", "every parameter moves", "core.strategies:Full"),
         Component("strategy", "core.head", "only the head moves", "core.strategies:Head"),
         Component(
@@ -95,7 +102,8 @@ def taoke_after_step(context: Context, result: StepResult) -> None:
 def taoke_evaluate(context: Context, task: Task, model: nn.Module, split: Split) -> Sequence[Prediction]:
     from core.inference import predict
 
-    return predict(task, model, split, context.device, context.recipe.evaluate.batch_size)
+    size = context.recipe.evaluate.batch_size
+    return predict(task, model, split, context.device, size, context.workers)
 
 
 @hookimpl(tryfirst=True)  # in reverse order: the record is closed after every plugin had its turn

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from core.contract import JSON, Prediction, Row, Split, Task
+from core.data.rows import is_streamed
 from core.errors import ContractError
+from core.loading import made
 from core.seeds import generator
 
 
@@ -31,15 +33,20 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 @torch.no_grad()
 def predict(
-    task: Task, model: nn.Module, split: Split, device: torch.device, batch_size: int
+    task: Task, model: nn.Module, split: Split, device: torch.device, batch_size: int, workers: int = 0
 ) -> list[Prediction]:
-    """One prediction an example of `split`, in its order; `model` is in eval mode and on `device`."""
+    """One prediction an example of `split`, in its order; `model` is in eval mode and on `device`. Of streamed
+    examples, `workers` processes make the batches."""
+
+    def batch(number: int) -> Any:
+        i = number * batch_size
+        return task.collate(list(split.examples[i : i + batch_size]), generator(0, "predict", i))
+
     predictions: list[Prediction] = []
-    for i in range(0, len(split.examples), batch_size):
-        batch = to_device(
-            task.collate(split.examples[i : i + batch_size], generator(0, "predict", i)), device
-        )
-        predictions += task.predict(task.forward(model, batch), batch, split.state)
+    workers = workers if is_streamed(split.examples) else 0
+    for ready in made(batch, -(-len(split.examples) // batch_size), workers):
+        moved = to_device(ready, device)
+        predictions += task.predict(task.forward(model, moved), moved, split.state)
     return predictions
 
 

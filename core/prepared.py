@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from core.context import Context
 from core.contract import JSON, SELECT, TRAIN, Base, Row, Split, Task, Transform
+from core.data.cache import Store, folder, pack, room
+from core.data.rows import Lazy, is_streamed
 from core.errors import ContractError
+from core.loading import made
 from core.seeds import derive_seed
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A transform under its qualified name, with the state it learned, or that the base brought."""
+    """A transform under its qualified name, with the options it was made with, and the state it learned, or that
+    the base brought."""
 
     name: str
     transform: Transform
     state: JSON
+    options: Mapping[str, JSON] = field(default_factory=dict)
+
+    @property
+    def slow(self) -> bool | str:
+        return getattr(self.transform, "slow", False)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Rows after the first `done` transforms: what is worth making once and keeping, in memory or on disk."""
+
+    rows: Sequence[Row]
+    done: int
 
 
 @dataclass(frozen=True)
@@ -35,24 +55,92 @@ class Pipeline:
     def augments(self) -> bool:
         return any(step.transform.random for step in self.steps)
 
-    def apply(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows after every deterministic transform."""
-        rng = torch.Generator()
-        out = list(rows)
-        for step in self.steps:
-            if not step.transform.random:
-                out = [step.transform.apply(row, step.state, rng) for row in out]
-        return out
+    def apply(self, rows: Sequence[Row], workers: int = 0) -> Sequence[Row]:
+        """The rows after every deterministic transform: a list of a list, else streamed."""
+        return self.finish(self.begin(rows, workers))
 
-    def augment(self, row: Row, rng: torch.Generator) -> Row:
-        """A raw row after all transforms, the random ones drawing from `rng`."""
-        for step in self.steps:
+    def begin(self, rows: Sequence[Row], workers: int = 0) -> Begun:
+        """The rows after the transforms whose result is kept. Of a list: all before the first random one, in
+        memory. Of streamed rows: all up to the last slow one of these, on disk (`core.data.cache`)."""
+        lead = next((i for i, step in enumerate(self.steps) if step.transform.random), len(self.steps))
+        if not is_streamed(rows):
+            return Begun(_deterministic(rows, self.steps[:lead]), lead)
+        slow = max((i + 1 for i in range(lead) if self.steps[i].slow), default=0)
+        return Begun(on_disk(rows, self.steps[:slow], workers) if slow else rows, slow)
+
+    def finish(self, begun: Begun) -> Sequence[Row]:
+        """The rows after the deterministic ones of the other transforms."""
+        return _deterministic(begun.rows, self.steps[begun.done :])
+
+    def augment(self, row: Row, rng: torch.Generator, done: int = 0) -> Row:
+        """A row that `done` transforms have seen after all others, the random ones drawing from `rng`."""
+        for step in self.steps[done:]:
             row = step.transform.apply(row, step.state, rng)
         return row
 
     def states(self) -> dict[str, JSON]:
         """Each transform's state, in order, under its place and name."""
         return {f"{i}.{step.name}": step.state for i, step in enumerate(self.steps)}
+
+
+def _deterministic(rows: Sequence[Row], steps: Sequence[Fitted]) -> Sequence[Row]:
+    chosen = [step for step in steps if not step.transform.random]
+    rng = torch.Generator()
+
+    def applied(row: Row) -> Row:
+        for step in chosen:
+            row = step.transform.apply(row, step.state, rng)
+        return row
+
+    if is_streamed(rows):
+        return Lazy(len(rows), lambda i: applied(rows[i])) if chosen else rows
+    return [applied(row) for row in rows]
+
+
+def on_disk(rows: Sequence[Row], steps: Sequence[Fitted], workers: int) -> Sequence[Row]:
+    """Streamed rows after `steps`, each made once and kept in the cache under its content; read from there.
+
+    Where the cache would take more than half of what is free on its disk, nothing is kept and every reading makes
+    them anew.
+    """
+    made_once = _deterministic(rows, steps)
+    store = Store(folder() / f"{_chain(steps)}.sqlite")
+
+    def key(row: Row) -> str:
+        return row.id.partition("-")[0]
+
+    missing = store.missing(key(row) for row in rows)
+    if missing and len(pack(made_once[missing[0]].inputs)) * len(missing) > room(folder()):
+        return made_once
+    size = 64
+
+    def piece(number: int) -> list[tuple[str, bytes]]:
+        places = missing[number * size : (number + 1) * size]
+        return [(key(row), pack(row.inputs)) for row in (made_once[place] for place in places)]
+
+    for pairs in made(piece, -(-len(missing) // size), workers):
+        store.put(pairs)
+
+    def read(index: int) -> Row:
+        row = rows[index]
+        return replace(row, inputs=store.get(key(row)))
+
+    return Lazy(len(rows), read)
+
+
+def _chain(steps: Sequence[Fitted]) -> str:
+    """A hash of everything that decides what `steps` make of an input: names, options, states, the source of their
+    modules, and what else they say they depend on."""
+    described = [
+        [step.name, dict(step.options), step.state, str(step.slow), _source(type(step.transform))]
+        for step in steps
+    ]
+    return hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _source(cls: type) -> str:
+    path = inspect.getsourcefile(cls)
+    return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest() if path else ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +165,9 @@ class Prepared:
 
 
 def encode(task: Task, name: str, rows: Sequence[Row], state: JSON) -> Split:
-    """A split of rows that all transforms have seen."""
+    """A split of rows that all transforms have seen. Streamed rows are encoded when they are asked for."""
+    if is_streamed(rows):
+        return Split(name, rows, Lazy(len(rows), lambda i: task.encode(rows[i], state)), state)
     return Split(name, rows, [task.encode(row, state) for row in rows], state)
 
 
@@ -85,13 +175,14 @@ def fit_transforms(context: Context, base: Base, train: Sequence[Row]) -> Pipeli
     """The recipe's transforms, each fitted on `train` as the ones before it leave it, unless the base brings
     its state."""
     steps: list[Fitted] = []
-    rows = train
+    begun = Begun(train, 0)
     for use in context.recipe.preprocess:
         transform: Transform = context.make(use)
         brought = use.name in base.preprocessing
+        rows = Pipeline(steps).finish(begun)
         state = base.preprocessing[use.name] if brought else as_json(transform.fit(rows), use.name)
-        steps.append(Fitted(use.name, transform, state))
-        rows = Pipeline(steps[-1:]).apply(rows)
+        steps.append(Fitted(use.name, transform, state, use.options))
+        begun = Pipeline(steps).begin(train, context.workers) if steps[-1].slow else begun
     return Pipeline(steps)
 
 
@@ -100,18 +191,19 @@ def prepare(context: Context, base: Base, task: Task, raw: Mapping[str, Sequence
     brought, and encode every split."""
     pipeline = fit_transforms(context, base, raw[TRAIN])
     brought = base.preprocessing.get("task", {})
-    rows = {name: pipeline.apply(split) for name, split in raw.items()}
+    begun = {name: pipeline.begin(split, context.workers) for name, split in raw.items()}
+    rows = {name: pipeline.finish(split) for name, split in begun.items()}
     name = context.recipe.task.name
     state = as_json(task.fit(rows[TRAIN], deepcopy(brought)), name)
     base_state = as_json(task.fit([], deepcopy(brought)), name)
     splits = {name: encode(task, name, split, state) for name, split in rows.items()}
     if pipeline.augments:
-        rng = torch.Generator()
+        start, rng = begun[TRAIN], torch.Generator()
 
         def augment(index: int, epoch: int) -> Any:
-            row = raw[TRAIN][index]
+            row = start.rows[index]
             rng.manual_seed(derive_seed(context.seed, "augment", epoch, row.id))
-            return task.encode(pipeline.augment(row, rng), state)
+            return task.encode(pipeline.augment(row, rng, start.done), state)
 
         splits[TRAIN] = replace(splits[TRAIN], augment=augment)
     return Prepared(base, task, pipeline, state, base_state, splits)

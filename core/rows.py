@@ -1,22 +1,32 @@
-"""Rows by content: ids, what stands in two splits, and the two halves of `retain`."""
+"""Rows by content: ids, what stands in two splits, and the two halves of `retain`.
+
+A split that is no list is streamed (`core.contract.Dataset`): one pass takes its rows' hashes, twelve bytes a row are
+kept, and the rows themselves are read again whenever they are needed.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from core.contract import REPORT, RETAIN, TRAIN, Row
+from core.data.rows import Lazy, is_streamed
+from core.data.stored import Stored
 from core.errors import DataError
 
 
 def content_digest(value: Any) -> str:
-    """A hash of nested dicts, lists, tuples, strings, bytes, numbers, None, numpy arrays and tensors; dict
-    order does not matter, dtype and shape do. Raises `DataError` for anything else."""
+    """A hash of nested dicts, lists, tuples, strings, bytes, numbers, None, numpy arrays, tensors and stored
+    files (by their bytes); dict order does not matter, dtype and shape do. Raises `DataError` for anything
+    else."""
     digest = hashlib.blake2b(digest_size=8)
     _feed(digest, value)
     return digest.hexdigest()
@@ -32,8 +42,10 @@ def _feed(digest: hashlib.blake2b, value: Any) -> None:
         digest.update(b"[%d" % len(value))
         for item in value:
             _feed(digest, item)
-    elif isinstance(value, bytes):
-        digest.update(b"b%d:" % len(value) + value)
+    elif isinstance(value, bytes | Stored):
+        content = value.read() if isinstance(value, Stored) else value
+        digest.update(b"b%d:" % len(content))
+        digest.update(content)
     elif isinstance(value, str):
         encoded = value.encode(errors="surrogatepass")
         digest.update(b"s%d:" % len(encoded) + encoded)
@@ -55,8 +67,11 @@ def _feed(digest: hashlib.blake2b, value: Any) -> None:
         )
 
 
-def identify(rows: Sequence[Row]) -> list[Row]:
-    """The rows with their ids: the hash of `inputs`, a dash, and how many equal rows came before in this split."""
+def identify(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows with their ids: the hash of `inputs`, a dash, and how many equal rows came before in this split.
+    A list gives a list; a streamed split stays streamed."""
+    if is_streamed(rows):
+        return Identified.of(rows)
     seen: dict[str, int] = {}
     identified = []
     for row in rows:
@@ -67,11 +82,77 @@ def identify(rows: Sequence[Row]) -> list[Row]:
     return identified
 
 
+class Identified(Lazy[Row]):
+    """A streamed split with ids.
+
+    Args:
+        source: the dataset's rows.
+        digests: (rows of `source`,) uint64, the content hash of each.
+        ordinals: (rows of `source`,) int32, how many equal ones came before.
+        places: (rows,) int64, which rows of `source` these are.
+    """
+
+    def __init__(
+        self,
+        source: Sequence[Row],
+        digests: NDArray[np.uint64],
+        ordinals: NDArray[np.int32],
+        places: NDArray[np.int64] | None = None,
+    ) -> None:
+        super().__init__(len(source) if places is None else len(places), self._row)
+        self._source, self._digests, self._ordinals, self._places = source, digests, ordinals, places
+
+    @classmethod
+    def of(cls, source: Sequence[Row]) -> Identified:
+        """One pass over the rows."""
+        found = array("Q", (int(content_digest(row.inputs), 16) for row in source))
+        digests = np.frombuffer(found, np.uint64)
+        return cls(source, digests, _ordinals(digests))
+
+    @property
+    def digests(self) -> NDArray[np.uint64]:
+        """The content hash of each row."""
+        return self._digests if self._places is None else self._digests[self._places]
+
+    def only(self, kept: NDArray[np.bool_]) -> Identified:
+        """The rows for which `kept` (rows,) is true."""
+        places = np.flatnonzero(kept) if self._places is None else self._places[kept]
+        return Identified(self._source, self._digests, self._ordinals, places)
+
+    def _row(self, index: int) -> Row:
+        place = index if self._places is None else int(self._places[index])
+        return replace(self._source[place], id=f"{self._digests[place]:016x}-{self._ordinals[place]}")
+
+
+def _ordinals(digests: NDArray[np.uint64]) -> NDArray[np.int32]:
+    """How many equal ones stand before each."""
+    order = np.argsort(digests, kind="stable")
+    ordered = digests[order]
+    first = np.ones(len(ordered), bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    places = np.arange(len(ordered))
+    began = np.maximum.accumulate(np.where(first, places, 0))
+    ordinals = np.empty(len(ordered), np.int32)
+    ordinals[order] = places - began
+    return ordinals
+
+
+def _contents(rows: Sequence[Row]) -> NDArray[np.uint64]:
+    """The distinct content hashes of rows that have their ids, ascending."""
+    if isinstance(rows, Identified):
+        return np.unique(rows.digests)
+    return np.unique(np.array([int(row.id.partition("-")[0], 16) for row in rows], np.uint64))
+
+
 def duplicates(splits: Mapping[str, Sequence[Row]]) -> dict[tuple[str, str], int]:
     """How many distinct contents stand in both of two splits, for each pair that shares any."""
-    contents = {name: {row.id.partition("-")[0] for row in rows} for name, rows in splits.items()}
+    contents = {name: _contents(rows) for name, rows in splits.items()}
     names = list(contents)
-    shared = {(a, b): len(contents[a] & contents[b]) for i, a in enumerate(names) for b in names[i + 1 :]}
+    shared = {
+        (a, b): len(np.intersect1d(contents[a], contents[b], assume_unique=True))
+        for i, a in enumerate(names)
+        for b in names[i + 1 :]
+    }
     return {pair: count for pair, count in shared.items() if count}
 
 
@@ -85,7 +166,7 @@ def refuse_leaks(shared: Mapping[tuple[str, str], int], *, allowed: bool) -> Non
         )
 
 
-def judged(split: str, rows: Sequence[Row]) -> list[Row]:
+def judged(split: str, rows: Sequence[Row]) -> Sequence[Row]:
     """The rows of a split that a run may look at, with their ids: all of them, but of `retain` the half that
     is looked at once. The halves go by content hash, so that adding rows moves none; rows of a group stay
     together."""
@@ -93,11 +174,23 @@ def judged(split: str, rows: Sequence[Row]) -> list[Row]:
     if split != RETAIN:
         return identified
     keys = (row.id if row.group is None else content_digest(row.group) for row in identified)
-    return [row for row, key in zip(identified, keys, strict=True) if int(key[:2], 16) % 2 == 0]
+    kept = np.fromiter((int(key[:2], 16) % 2 == 0 for key in keys), bool, len(identified))
+    if isinstance(identified, Identified):
+        return identified.only(kept)
+    return [row for row, chosen in zip(identified, kept, strict=True) if chosen]
 
 
 def data_digest(rows: Sequence[Row]) -> str:
     """`sha256:...` over the rows' ids and targets, in order: the same examples in the same order, the same digest.
     Raises `DataError` where a target has no content hash."""
-    lines = (f"{row.id} {content_digest(row.target)}" for row in rows)
-    return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    total = hashlib.sha256()
+    for i, row in enumerate(rows):
+        target = _text_digest(row.target) if isinstance(row.target, str) else content_digest(row.target)
+        total.update(f"{chr(10) if i else ''}{row.id} {target}".encode())
+    return "sha256:" + total.hexdigest()
+
+
+@lru_cache(maxsize=65_536)
+def _text_digest(text: str) -> str:
+    """Labels are few and stand in many rows."""
+    return content_digest(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 from core.context import Context
 from core.contract import SCRATCH, SELECT, TRAIN, Phase, Split, StepResult, Task
+from core.data.rows import is_streamed
 from core.errors import ContractError, RecipeError, TrainingError
 from core.evidence.scores import metric_named, score
 from core.inference import complete, to_device
+from core.loading import made
 from core.seeds import derive_seed, generator, seed_torch
 
 
@@ -43,6 +46,10 @@ def iterate(
     best = _Best(context, task, splits) if settings.keep == "best" else None
     call_step = context.plugins.caller("taoke_step", step)
     call_after_step = context.plugins.caller("taoke_after_step", observe)
+    learn = getattr(context.loss, "fit", None)
+    if learn is not None:
+        learn(splits[TRAIN])
+    began, waited = time.perf_counter(), 0.0
     done = 0
     for phase, epochs in zip(phases, lengths, strict=True):
         unfreeze(model, phase)
@@ -54,7 +61,10 @@ def iterate(
         factors = [schedule(settings.schedule, settings.warmup, i, steps) for i in range(steps)]
         for epoch in range(done, done + epochs):
             seed_torch(context.device, derive_seed(context.seed, "model", epoch))
-            for batch in _batches(context, task, splits[TRAIN], epoch):
+            batches = _batches(context, task, splits[TRAIN], epoch)
+            asked = time.perf_counter()
+            for batch in batches:
+                waited += time.perf_counter() - asked
                 factor = factors[context.step - first]
                 for group, rate in zip(updater.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
@@ -63,6 +73,7 @@ def iterate(
                 result: StepResult = call_step(context, task, model, updater, batch)
                 call_after_step(context, result)
                 yield result
+                asked = time.perf_counter()
             _refuse_lost(context, result)
             if best is not None:
                 with _averaged(updater):
@@ -76,6 +87,12 @@ def iterate(
         with _averaged(updater):
             settled = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(settled)
+    context.events.emit(
+        "trained",
+        contender=context.contender,
+        took=round(time.perf_counter() - began, 3),
+        waited=round(waited, 3),
+    )
     if best is not None:
         best.restore(model)
 
@@ -198,12 +215,17 @@ def _groups(
 def _batches(context: Context, task: Task, split: Split, epoch: int) -> Iterator[Any]:
     seed, size, elsewhere = context.seed, context.recipe.fine_tune.batch_size, context.device.type != "cpu"
     augment, ready = split.augment, split.examples
-    order = torch.randperm(len(ready), generator=generator(seed, "order", epoch)).tolist()
-    for i in range(0, len(order), size):
-        chosen = order[i : i + size]
+    order = torch.randperm(len(ready), generator=generator(seed, "order", epoch))
+
+    def batch(number: int) -> Any:
+        i = number * size
+        chosen = order[i : i + size].tolist()
         examples = [augment(j, epoch) for j in chosen] if augment else [ready[j] for j in chosen]
-        batch = task.collate(examples, generator(seed, "collate", epoch, i))
-        yield to_device(batch, context.device) if elsewhere else batch
+        return task.collate(examples, generator(seed, "collate", epoch, i))
+
+    workers = context.workers if augment or is_streamed(ready) else 0
+    for made_batch in made(batch, math.ceil(len(ready) / size), workers):
+        yield to_device(made_batch, context.device) if elsewhere else made_batch
 
 
 def _averaged(updater: torch.optim.Optimizer) -> AbstractContextManager[None]:

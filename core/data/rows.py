@@ -36,3 +36,8 @@ class Lazy(Sequence[T], Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         return map(self._make, range(self._length))
+
+
+def is_streamed(rows: Sequence[object]) -> bool:
+    """Whether a split is read when it is needed, instead of held: whether it is no list (or tuple)."""
+    return not isinstance(rows, list | tuple)

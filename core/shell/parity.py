@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from core.context import Context
-from core.contract import ADAPTED, REPORT, Prediction
+from core.contract import ADAPTED, Prediction
 from core.errors import ParityError, TaokeError
 from core.inference import complete
 from core.loader import ENVIRONMENT
@@ -70,7 +70,7 @@ def main(path: str) -> int:
     try:
         with deterministic():
             adapted = load(request["shell"], device=request["device"], plugin_files=request["plugin_files"])
-            rows = adapted.rows(REPORT)[: len(expected)]
+            rows = adapted.first(len(expected))
             found = complete(adapted.predict_rows(rows), rows, ADAPTED)
     except TaokeError as error:
         print(error, file=sys.stderr)

@@ -59,7 +59,12 @@ class Adapted:
             predictions = complete(self.predict_rows(rows), rows, ADAPTED)
             return {metric.name: score(metric, predictions) for metric in self.task.metrics()}
 
-    def rows(self, split: str = REPORT) -> list[Row]:
+    def first(self, count: int, split: str = REPORT) -> Sequence[Row]:
+        """The first rows of a split, after the transforms: what a look at a few needs, without reading all."""
+        dataset: Dataset = self.context.make(self.context.recipe.data)
+        return self.pipeline.apply(identify(dataset.rows()[split][:count]))
+
+    def rows(self, split: str = REPORT) -> Sequence[Row]:
         """The rows of a split of the recipe's dataset, after the transforms. Raises `ShellError`."""
         if split not in self.data:
             raise ShellError(f"{self.shell}: the run had no split {split!r}", nearest(split, self.data))
@@ -122,7 +127,7 @@ def load(shell: str | Path, *, device: str = "cpu", plugin_files: Sequence[str |
         model, _ = replay(context.plugins.components, deepcopy(base.model), described["edits"])
         _apply(model, folder, described)
         steps = [
-            Fitted(use.name, context.make(use), state)
+            Fitted(use.name, context.make(use), state, use.options)
             for use, state in zip(recipe.preprocess, states["transforms"].values(), strict=True)
         ]
         return Adapted(

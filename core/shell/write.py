@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from core.bases import digest, write_tensors
 from core.context import Context
 from core.evidence.weigh import Evidence
-from core.rows import data_digest
 from core.shell import FORMAT, LIBRARIES
 from core.shell.card import card
 from core.stages.fine_tune import Tuned
@@ -70,8 +69,7 @@ def provenance_of(context: Context, tuned: Tuned, evidence: Evidence) -> dict[st
         "seed": context.seed,
         "base": {"digest": base.digest, "licence": base.licence, "origin": base.origin},
         "data": {
-            split: {"examples": len(s.rows), "digest": data_digest(s.rows)}
-            for split, s in prepared.splits.items()
+            split: {"examples": len(s.rows), "digest": s.digest} for split, s in prepared.splits.items()
         },
         "plugins": context.plugins.record(),
         "versions": {

@@ -1,0 +1,61 @@
+"""Making batches, in this process or ahead of it in worker processes: the same ones in the same order, to the bit."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from core.errors import UsageError
+
+T = TypeVar("T")
+
+
+def made(make: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
+    """`make(0)`, ..., `make(count - 1)`, in order. With `workers`, that many forked processes make them ahead of
+    time, each computing with one thread.
+
+    An exception of `make` is raised here as it was there. Raises `UsageError` where the system cannot fork.
+    """
+    if not workers or count < 2:
+        yield from map(make, range(count))
+        return
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise UsageError("this system cannot fork, so that it has no worker processes", "leave --workers out")
+    loader = DataLoader(
+        _Numbered(make, count),
+        batch_size=None,
+        num_workers=min(workers, count),
+        prefetch_factor=2,
+        multiprocessing_context="fork",
+        generator=torch.Generator(),  # the loader draws a seed: not from the stream that the model draws from
+    )
+    for item in loader:
+        if isinstance(item, _Failed):
+            raise item.error
+        yield item
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """What a worker hands over in place of a batch: the loader itself would keep nothing of it but its text."""
+
+    error: Exception
+
+
+class _Numbered(Dataset[Any], Generic[T]):
+    def __init__(self, make: Callable[[int], T], count: int) -> None:
+        self._make, self._count = make, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> T | _Failed:
+        try:
+            return self._make(index)
+        except Exception as error:
+            return _Failed(error)
