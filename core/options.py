@@ -23,6 +23,13 @@ class Grow(Options):
     )
 
 
+class NewHead(Options):
+    """Fresh entries in the place of all that an axis has."""
+
+    axis: str = Field(description="the axis' name, as in the model's structure")
+    to: int = Field(gt=0, description="entries afterwards, none of them the base's")
+
+
 class HeadThenFull(Options):
     """Linear probing, then fine-tuning."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from core.contract import Structure
 from core.edits import axis_size
+from core.edits.entries import fresh_entries, replace_entries
 from core.errors import EditError
 from core.options import Grow as GrowOptions
 from core.seeds import generator
@@ -14,7 +14,8 @@ from core.seeds import generator
 
 class Grow:
     """More entries along `axis`, behind the old ones. The old entries keep their values, so the old outputs
-    keep theirs."""
+    keep theirs. An axis may be empty, as that of an encoder without a head is: the mean of nothing is zero, and
+    `normal` then draws as a new layer would (`fresh_entries`)."""
 
     preserves = True
 
@@ -30,31 +31,27 @@ class Grow:
             )
 
     def apply(self, model: nn.Module) -> nn.Module:
-        structure: Structure = model.structure  # type: ignore[assignment]
-        for name, dimension in structure.axes[self._axis]:
-            owner_name, _, attribute = name.rpartition(".")
-            owner = model.get_submodule(owner_name)
-            old = model.get_parameter(name)
-            grown = nn.Parameter(self._grown(old.detach(), dimension, name), requires_grad=old.requires_grad)
-            setattr(owner, attribute, grown)
-            if isinstance(owner, nn.Linear):
-                owner.out_features, owner.in_features = owner.weight.shape
-            elif isinstance(owner, nn.Embedding):
-                owner.num_embeddings, owner.embedding_dim = owner.weight.shape
+        replace_entries(model, self._axis, self._grown)
         return model
 
     def _grown(self, old: Tensor, dimension: int, name: str) -> Tensor:
         shape = list(old.shape)
         shape[dimension] = self._to - old.shape[dimension]
-        centre = old.mean(dimension, keepdim=True)
-        fresh = torch.zeros(shape, dtype=old.dtype) if self._init == "zero" else centre.expand(shape)
-        if self._init == "normal":
-            rng = generator(
-                0, "grow", self._axis, name, self._to
-            )  # of the edit alone, so that replaying draws the same
-            spread = old.std(dimension, correction=0, keepdim=True)
-            fresh = fresh + spread * torch.randn(shape, generator=rng, dtype=old.dtype)
-        return torch.cat([old, fresh], dimension)
+        keys = ("grow", self._axis, name, self._to)  # of the edit alone, so that replaying draws the same
+        if self._init == "zero":
+            new = torch.zeros(shape, dtype=old.dtype)
+        elif old.shape[dimension] == 0:
+            new = (
+                fresh_entries(old, dimension, self._to, *keys)
+                if self._init == "normal"
+                else old.new_zeros(shape)
+            )
+        else:
+            new = old.mean(dimension, keepdim=True).expand(shape)
+            if self._init == "normal":
+                spread = old.std(dimension, correction=0, keepdim=True)
+                new = new + spread * torch.randn(shape, generator=generator(0, *keys), dtype=old.dtype)
+        return torch.cat([old, new], dimension)
 
     def describe(self) -> str:
         return f"grow {self._axis} to {self._to} ({self._init})"

@@ -18,4 +18,6 @@ def choose(context: Context) -> Base:
         origin=base.origin,
         parameters=sum(parameter.numel() for parameter in base.model.parameters()),
     )
+    for note in base.notes:
+        context.warn(f"base: {note}")
     return base

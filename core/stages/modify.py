@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from torch import nn
 from core.context import Context
 from core.contract import SCRATCH
 from core.edits import Applied, replay
-from core.errors import EditError
+from core.errors import BaseError, EditError
 from core.prepared import Prepared
 from core.seeds import derive_seed, seed_torch
 
@@ -37,8 +37,33 @@ def modify(context: Context, prepared: Prepared) -> Modified:
     model, more = replay(components, model, asked)
     for edit in (*applied, *more):
         context.events.emit("edit", spec=edit.spec, description=edit.description, preserves=edit.preserves)
-    scratch = fresh_weights(context, model) if context.recipe.evaluate.scratch else None
-    return Modified(prepared, model, [*applied, *more], scratch)
+    edits = [*applied, *more]
+    scratch = None
+    if context.recipe.evaluate.scratch:
+        fresh = prepared.base.fresh
+        scratch = fresh_weights(context, model) if fresh is None else rebuilt(context, fresh, edits, model)
+    return Modified(prepared, model, edits, scratch)
+
+
+def rebuilt(
+    context: Context, fresh: Callable[[], nn.Module], edits: Sequence[Applied], model: nn.Module
+) -> nn.Module:
+    """The structure of `model` from a new model of the base's, with the same edits. Raises `BaseError` where that
+    is another structure."""
+    with torch.random.fork_rng(devices=[]):
+        seed_torch(torch.device("cpu"), derive_seed(context.seed, SCRATCH))
+        made, _ = replay(context.plugins.components, fresh(), [edit.spec for edit in edits])
+    shapes, wanted = (
+        {name: tuple(tensor.shape) for name, tensor in one.state_dict().items()} for one in (made, model)
+    )
+    if shapes != wanted:
+        name = min(set(shapes.items()) ^ set(wanted.items()))[0]
+        raise BaseError(
+            f"a fresh model of the base has another structure than the base: {name} is"
+            f" {shapes.get(name, 'missing')}, in the base {wanted.get(name, 'missing')}",
+            "this is a mistake in the base's source; evaluate.scratch=false leaves `scratch` out",
+        )
+    return made.requires_grad_(False).eval()
 
 
 def fresh_weights(context: Context, model: nn.Module) -> nn.Module:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +13,11 @@ from torch import nn
 from core.contract import Structure
 from core.edits import replay
 from core.edits.grow import Grow
-from core.errors import EditError
+from core.edits.new_head import NewHead
+from core.errors import BaseError, EditError
 from core.options import Grow as GrowOptions
-from core.stages.modify import fresh_weights
+from core.options import NewHead as NewHeadOptions
+from core.stages.modify import fresh_weights, modify
 
 
 def model() -> nn.Module:
@@ -154,6 +158,147 @@ def test_normal_entries_are_drawn_around_the_old_ones_and_always_the_same():
     assert torch.equal(first[name].narrow(dimension, 0, old.shape[dimension]), old)
     ratio = new.std(dimension) / old.std(dimension, correction=0)
     assert (ratio - 1).abs().max() < 0.6  # 38 draws: four standard errors of a deviation are 0.46
+
+
+def headless() -> nn.Module:
+    """An encoder's width before a head without a class."""
+    built = nn.Sequential()
+    built.add_module("out", nn.Linear(400, 0))
+    built.structure = Structure({"classes": CLASSES})
+    return built
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("init", ["mean", "zero"])
+def test_empty_axis_grows_to_zeros_where_there_is_nothing_to_take_the_mean_of(init):
+    """Not to NaN, which is what the mean of no entries is."""
+    grown = grow("classes", 3, init).apply(headless())
+    assert grown.out.weight.shape == (3, 400)
+    assert not grown.out.weight.any()
+    assert not grown.out.bias.any()
+    assert grown(torch.ones(2, 400)).tolist() == [[0.0] * 3] * 2
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_normal_entries_of_an_empty_axis_are_those_of_a_new_layer():
+    """Evenly from ±1/√400, as torch draws them, with biases zero; replaying draws the same."""
+    grown, again, larger = (grow("classes", to, "normal").apply(headless()).out for to in (50, 50, 51))
+    assert grown.weight.abs().max() <= 1 / math.sqrt(400)
+    deviation = 1 / math.sqrt(3 * 400)
+    assert float(grown.weight.detach().std()) == pytest.approx(deviation, rel=0.03)  # 20,000 draws
+    assert not grown.bias.any()
+    assert torch.equal(grown.weight, again.weight)
+    assert not torch.equal(grown.weight, larger.weight[:50])
+    assert (grown.in_features, grown.out_features) == (400, 50)
+
+
+def test_tied_weights_stay_tied():
+    """One parameter in two places, of which the structure names one."""
+    tied = model()
+    tied.add_module("again", nn.Linear(3, 5, bias=False))
+    tied.again.weight = tied.embed.weight
+    grow("items", 7).apply(tied)
+    assert tied.again.weight is tied.embed.weight
+    assert (tied.again.out_features, tied.embed.num_embeddings) == (7, 7)
+    tied.structure = Structure({"items": (("embed.weight", 0), ("again.weight", 0))})
+    grow("items", 9).apply(tied)
+    assert tied.again.weight is tied.embed.weight
+    assert tied.embed.weight.shape == (9, 3)
+
+
+def test_convolution_grows_as_a_layer_does():
+    """A head of 1x1 convolutions."""
+    grown = nn.Sequential()
+    grown.add_module("out", nn.Conv2d(3, 2, 1))
+    grown.structure = Structure({"classes": CLASSES})
+    grow("classes", 5, "normal").apply(grown)
+    assert grown.out.out_channels == 5
+    assert grown(torch.zeros(1, 3, 4, 4)).shape == (1, 5, 4, 4)
+    grown.out.reset_parameters()
+
+
+@pytest.mark.parametrize("to", [1, 2, 40])
+def test_new_head_keeps_nothing_of_the_old_and_is_the_same_on_every_replay(to):
+    """Fewer, as many and more entries than the base had; weights within a new layer's bound, biases zero."""
+
+    def edited() -> nn.Module:
+        edit = NewHead(NewHeadOptions(axis="classes", to=to))
+        assert not edit.preserves
+        edit.validate(start)
+        return edit.apply(deepcopy(start))
+
+    start = model()
+    first, again = edited(), edited()
+    assert first.out.weight.shape == (to, 3)
+    assert first.out.out_features == to
+    assert not set(first.out.weight.flatten().tolist()) & set(start.out.weight.flatten().tolist())
+    assert first.out.weight.abs().max() <= 1 / math.sqrt(3)
+    assert not first.out.bias.any()
+    assert torch.equal(first.out.weight, again.out.weight)
+    assert torch.equal(first.embed.weight, start.embed.weight)
+
+
+def test_new_head_on_an_axis_that_is_not_there_lists_those_that_are():
+    """As growing does."""
+    with pytest.raises(EditError, match="has no axis 'clases'"):
+        NewHead(NewHeadOptions(axis="clases", to=2)).validate(model())
+
+
+def test_new_head_in_a_recipe_is_recorded_as_not_preserving(stages):
+    """And its record replays to the same model, before the task asks for no more."""
+    toy = stages({"modify": [{"edit": "new_head", "axis": "classes", "to": 4}]})
+    assert [(applied.description, applied.preserves) for applied in toy.modified.edits] == [
+        ("new head: 4 fresh entries along classes", False)
+    ]
+    again, _ = replay(
+        toy.context.plugins.components,
+        deepcopy(toy.prepared.base.model),
+        [edit.spec for edit in toy.modified.edits],
+    )
+    for name, tensor in toy.modified.model.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+
+
+def with_fresh(toy, fresh):
+    """The toy's prepared value, with a base that can make a new model of itself."""
+    return replace(toy.prepared, base=replace(toy.prepared.base, fresh=fresh))
+
+
+def test_scratch_is_the_base_s_own_new_model_with_the_same_edits(stages):
+    """The same for the same seed, others for another, and torch's global state untouched."""
+
+    def fresh():
+        new = deepcopy(toy.prepared.base.model)
+        for layer in (new.body, new.head):
+            nn.init.normal_(layer.weight, mean=7)  # as no reset_parameters would
+        return new
+
+    toy, other_seed = stages(), stages({"seed": 1})
+    assert toy.prepared
+    assert other_seed.prepared
+    before = torch.get_rng_state()
+    one, same = (modify(toy.context, with_fresh(toy, fresh)).scratch for _ in range(2))
+    other = modify(other_seed.context, with_fresh(toy, fresh)).scratch
+    assert torch.equal(before, torch.get_rng_state())
+    assert one.head.weight.shape == (4, 8)
+    assert float(one.body.weight.mean()) == pytest.approx(7, abs=1)
+    assert torch.equal(one.body.weight, same.body.weight)
+    assert not torch.equal(one.body.weight, other.body.weight)
+    assert not one.training
+    assert not any(parameter.requires_grad for parameter in one.parameters())
+
+
+def test_fresh_model_of_another_structure_is_refused_with_the_first_difference(stages):
+    """Rather than training a `scratch` that is not comparable."""
+    toy = stages()
+
+    def fresh():
+        wider = deepcopy(toy.prepared.base.model)
+        wider.body, wider.head = nn.Linear(2, 9), nn.Linear(9, 2)
+        return wider
+
+    with pytest.raises(BaseError, match=r"body.bias is \(9,\), in the base \(8,\)"):
+        modify(toy.context, with_fresh(toy, fresh))
 
 
 def test_scratch_has_the_structure_and_fresh_weights_by_seed(stages):
