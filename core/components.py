@@ -38,11 +38,17 @@ class Use:
 
     @classmethod
     def read(cls, kind: Kind, value: Any) -> Use:
-        """From `NAME` or `{KEY: NAME, option: value, ...}`. Raises `ValueError`."""
+        """From `NAME` or `{KEY: NAME, option: value, ...}`; a base also from `SOURCE:NAME`, which is
+        `{source: SOURCE, name: NAME}`. Raises `ValueError`."""
         key = cls.key(kind)
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
+            source, colon, name = value.partition(":")
+            if kind == "base" and colon:
+                if not (source and name):
+                    raise ValueError(f"expected `SOURCE:NAME`, got {value!r}")
+                return cls(kind, source, {"name": name})
             return cls(kind, value, {})
         if isinstance(value, Mapping) and isinstance(value.get(key), str):
             return cls(kind, value[key], {name: option for name, option in value.items() if name != key})

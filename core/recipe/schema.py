@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +46,13 @@ def _fill_places(node: Any, by_kind: Mapping[str, list[str]], definitions: Mappi
                 {"enum": sorted({n for name in names for n in (name, name.rpartition(".")[2])})},
                 *shapes,
             ]
+            if kind == "base":  # also `SOURCE:NAME`
+                named = [
+                    name for name in names if "name" in definitions[f"{kind}:{name}"].get("properties", {})
+                ]
+                sources = sorted({re.escape(n) for name in named for n in (name, name.rpartition(".")[2])})
+                if sources:
+                    node["anyOf"].append({"type": "string", "pattern": f"^({'|'.join(sources)}):."})
         for value in list(node.values()):
             _fill_places(value, by_kind, definitions)
 

@@ -62,6 +62,30 @@ def test_unknown_component_names_the_nearest_of_its_kind():
     assert caught.value.hint == "did you mean 'classify' or 'acme.classify'?"
 
 
+@pytest.mark.parametrize(
+    ("kind", "written", "name", "options"),
+    [
+        ("base", "timm:resnet18", "timm", {"name": "resnet18"}),
+        ("base", "acme.hub:org/model:v2", "acme.hub", {"name": "org/model:v2"}),
+        ("base", "builtin", "builtin", {}),
+        ("base", {"source": "file", "path": "a:b"}, "file", {"path": "a:b"}),
+        ("loss", "acme:odd", "acme:odd", {}),
+    ],
+)
+def test_base_is_written_as_source_and_name_in_one(kind, written, name, options):
+    """`timm:resnet18` for `{source: timm, name: resnet18}`; other kinds have no such form."""
+    used = Use.read(kind, written)
+    assert (used.kind, used.name, used.options) == (kind, name, options)
+    assert Use.read(kind, used.to_json()) == used
+
+
+@pytest.mark.parametrize("written", ["timm:", ":resnet18", ":"])
+def test_base_of_half_a_name_is_refused(written):
+    """Either side of the colon is missing."""
+    with pytest.raises(ValueError, match="expected `SOURCE:NAME`, got"):
+        Use.read("base", written)
+
+
 def test_options_are_checked_and_completed():
     """Defaults are filled in; what comes back is JSON."""
     components = registry(("task", "acme.classify"))

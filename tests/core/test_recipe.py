@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -433,6 +434,7 @@ def accepts(node, value, root):
         "enum": lambda choices: value in choices,
         "const": lambda only: value == only,
         "type": lambda name: of_type(name, value),
+        "pattern": lambda pattern: not isinstance(value, str) or re.search(pattern, value) is not None,
         "required": lambda names: not isinstance(value, dict) or all(name in value for name in names),
         "properties": lambda fields: (
             not isinstance(value, dict)
@@ -486,6 +488,38 @@ def test_schema_accepts_the_toy_recipe_as_written_and_as_resolved(toy_schema):
     """Short names and full ones, names alone and mappings."""
     assert accepts(toy_schema, yaml.safe_load(RECIPE.read_text(encoding="utf-8")), toy_schema)
     assert accepts(toy_schema, resolve(RECIPE, plugin_files=[TOY]).recipe.to_json(), toy_schema)
+
+
+@pytest.mark.parametrize(
+    ("base", "fits"),
+    [
+        ("hub:resnet18", True),
+        ("acme.hub:org/name:v2", True),
+        ("hub", True),
+        ("hub:", False),
+        ("halves:x", False),
+        ("hubs:x", False),
+    ],
+)
+def test_schema_takes_a_base_as_source_and_name(plugin_file, base, fits):
+    """`SOURCE:NAME`, of sources that have a name, and as the reader takes it."""
+    lines = """
+        class HubOptions(Options):
+            name: str = "default"
+
+        @hookimpl
+        def taoke_register():
+            return [Component("base", "acme.hub", "a hub", f"{__name__}:Hub", f"{__name__}:HubOptions")]
+        """
+    plugins = [TOY, plugin_file("acme", lines)]
+    document = schema(Plugins.load([], plugins).components)
+    content = override(read(RECIPE), {"base": base})
+    assert accepts(document, content, document) == fits
+    if fits:
+        resolve_content(content, "named", "here", plugin_files=plugins)
+    else:
+        with pytest.raises(RecipeError):
+            resolve_content(content, "named", "here", plugin_files=plugins)
 
 
 @pytest.mark.parametrize(
