@@ -59,14 +59,14 @@ def assign(
         )
     match options.how:
         case "random":
-            keys = _mix(np.arange(count, dtype=np.uint64) if contents is None else contents, options.draw)
+            keys = mix(np.arange(count, dtype=np.uint64) if contents is None else contents, options.draw)
             order = np.argsort(keys, kind="stable")
             made = _deal(order, keys, options, parts)
         case "stratified":
             made = _stratified(options, count, _needed("labels", labels, options), contents, parts)
         case "grouped":
             coded = _whole(Coded.of(_needed("groups", groups, options)), "group", where)
-            keys = _mix(_digests(coded.values), options.draw)[coded.codes]
+            keys = mix(_digests(coded.values), options.draw)[coded.codes]
             order = np.argsort(keys, kind="stable")
             made = _deal(order, keys, options, parts)
         case "time":
@@ -112,7 +112,7 @@ def _finite(times: NDArray[Any], where: Callable[[int], str]) -> NDArray[Any]:
     return times
 
 
-def _mix(values: Keys, draw: int) -> Keys:
+def mix(values: Keys, draw: int = 0) -> Keys:
     """SplitMix64's finaliser (https://prng.di.unimi.it/splitmix64.c) of each value, moved by the draw: one to one."""
     offset = int.from_bytes(hashlib.blake2b(b"draw %d" % draw, digest_size=8).digest(), "little")
     z = values.astype(np.uint64) + np.uint64(offset)  # wraps, as all that follows
@@ -176,7 +176,7 @@ def _stratified(
     options: Splits, count: int, labels: Sequence[str], contents: Keys | None, parts: Sequence[Part]
 ) -> NDArray[np.int8]:
     coded = Coded.of(labels)
-    keys = _mix(np.arange(count, dtype=np.uint64) if contents is None else contents, options.draw)
+    keys = mix(np.arange(count, dtype=np.uint64) if contents is None else contents, options.draw)
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     first = np.append(True, ordered[1:] != ordered[:-1])

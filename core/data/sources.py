@@ -1,0 +1,380 @@
+"""Files of rows and columns, read batch by batch: CSV, JSON lines, Parquet. Nothing here holds a whole file.
+
+Each source gives its columns as the file has them (`core.data.values` makes what is wanted of them), and says of
+a row where it stands.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from core.data.values import ARROW, UTF8_HINT, WANTED, Wrong, not_utf8, shortened
+from core.errors import DataError
+
+BLOCK = 4 << 20
+"""Bytes of a file that are looked at together; no row of a CSV may be longer."""
+
+
+class Source(Protocol):
+    """An open file of rows."""
+
+    path: Path
+    header: Sequence[str]
+
+    def batches(self, columns: Mapping[str, type]) -> Iterator[Sequence[Any]]:
+        """The columns, as Arrow arrays of whatever type, batch after batch. Raises `DataError`, and `Wrong` with the
+        index in its batch."""
+
+    def place(self, row: int) -> str:
+        """Where row `row`, counted from 0, stands: "line 12" or "row 11"."""
+
+
+def open_source(path: Path) -> Source:
+    """The file as a source, by its name's ending. Raises `DataError` where it cannot be read at all."""
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith((".csv", ".tsv")):
+        make: type[Csv | JsonLines | Parquet] = Csv
+    elif name.endswith((".jsonl", ".ndjson")):
+        make = JsonLines
+    elif name.endswith(".parquet") and not path.name.lower().endswith(".gz"):
+        make = Parquet
+    else:
+        make = _unknown(path)
+    check_readable(path)
+    with _translated(path):
+        return make(path)
+
+
+def _unknown(path: Path) -> Any:
+    check_readable(path)
+    json_hint = "; write one JSON object a line, in a .jsonl file" if path.suffix.lower() == ".json" else ""
+    raise DataError(
+        f"{path}: a table is a .csv, .tsv, .jsonl, .ndjson or .parquet file (text ones also with .gz)",
+        f"convert it, or give the file the ending of what it is{json_hint}",
+    )
+
+
+def check_readable(path: Path) -> None:
+    """Raises `DataError` unless `path` is a file with something in it that may be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except FileNotFoundError:
+        raise DataError(
+            f"there is no file {path}", f"look in {path.parent}; the path is taken as written"
+        ) from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; a file is wanted", "name a file in it") from None
+    except PermissionError:
+        raise DataError(
+            f"{path} may not be read: no permission",
+            f"chmod u+r {path}, or the folder above it; or copy the file",
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", "check the path and the disk") from error
+    if not head:
+        raise DataError(f"{path} is empty", "it holds no byte; look at how it was made")
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """What the readers raise about a file that is damaged, as `DataError`."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{path} cannot be read: {text}", "the file is damaged or not what its name says"
+        ) from error
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _refuse_utf16(path: Path, head: bytes) -> None:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:4]:
+        raise DataError(
+            f"{path}, line 1 is not UTF-8: the file begins with byte 0x{head[0]:02x} as UTF-16 does",
+            "save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8 OLD > NEW`",
+        )
+
+
+class Csv:
+    """Values with commas (or semicolons or tabs) between them, the first line naming the columns; quoted as in RFC
+    4180, so that a value may hold line breaks."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _opened(path) as file:
+            head = file.read(1 << 16)
+        if not head.strip():
+            raise DataError(f"{path} is empty", "it holds no row; look at how it was made")
+        _refuse_utf16(path, head)
+        self._tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
+        self.delimiter = "\t" if self._tabs else ","
+        self._lines = 0
+        self._read_header()
+        if len(self.header) == 1 and not self._tabs:
+            for other in ";\t":
+                if other in self.header[0]:
+                    self.delimiter = other
+                    self._read_header()
+                    break
+
+    def _read_header(self) -> None:
+        for _, end, record in self._records():
+            self._lines = end
+            self.header: Sequence[str] = record
+            return
+
+    def _records(self) -> Iterator[tuple[int, int, list[str]]]:
+        """First line, last line and values of each record, the header first; slow, and for messages alone."""
+        before = csv.field_size_limit(16 * BLOCK)
+        try:
+            with _opened(self.path) as raw:
+                lines = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
+                reader = csv.reader(lines, delimiter=self.delimiter)
+                start = 1
+                try:
+                    for record in reader:
+                        if record:
+                            yield start, reader.line_num, record
+                        start = reader.line_num + 1
+                except csv.Error as error:
+                    raise DataError(
+                        f"{self.path}, line {start}: {error}; is a quote opened there and never closed?",
+                        'close the quote, or double it ("") where it is part of the value',
+                    ) from error
+        finally:
+            csv.field_size_limit(before)
+
+    def batches(self, columns: Mapping[str, type]) -> Iterator[Sequence[Any]]:
+        names = [str(i) for i in range(len(self.header))]
+        wanted = [names[self.header.index(name)] for name in columns]
+        try:
+            reader = pa.csv.open_csv(
+                self.path,
+                read_options=pa.csv.ReadOptions(column_names=names, skip_rows=self._lines, block_size=BLOCK),
+                parse_options=pa.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+                convert_options=pa.csv.ConvertOptions(
+                    column_types=dict.fromkeys(wanted, pa.binary()),
+                    include_columns=wanted,
+                    strings_can_be_null=False,
+                ),
+            )
+            for batch in reader:
+                if self._tabs:
+                    self._refuse_broken_lines(batch, list(columns))
+                yield batch.columns
+        except pa.ArrowInvalid as error:
+            self._explain(error)
+
+    def _refuse_broken_lines(self, batch: Any, names: Sequence[str]) -> None:
+        """In a .tsv a value that begins with a quote mostly means just that; one that went on over lines swallowed
+        rows."""
+        for column in batch.columns:
+            broken = pa.compute.match_substring(column, "\n")
+            if pa.compute.any(broken).as_py():
+                raise Wrong(
+                    int(pa.compute.index(broken, pa.scalar(True)).as_py()),
+                    "begins with a quote that closes lines later only",
+                    'double the quotes that are part of values ("") and put quotes around these values',
+                )
+
+    def _explain(self, error: Exception) -> None:
+        """Raises `DataError` with the line that does not fit the header."""
+        count = len(self.header)
+        for start, end, record in self._records():
+            if len(record) != count:
+                raise DataError(
+                    f"{self.path}, line {start}: {count} values are wanted, as the header has, and {len(record)} came"
+                    + (f" (a quoted value goes on to line {end})" if end > start else ""),
+                    f"give each line {count} values; put quotes around a value that holds {self.delimiter!r}"
+                    " or a line break",
+                ) from error
+        text = str(error).splitlines()[0]
+        raise DataError(
+            f"{self.path} cannot be read as CSV: {text}",
+            f"is a quote never closed, or a row longer than {BLOCK >> 20} MiB?",
+        ) from error
+
+    def place(self, row: int) -> str:
+        for i, (start, end, _) in enumerate(self._records()):
+            if i == row + 1:
+                return f"line {start}" if start == end else f"row {row + 1} (lines {start} to {end})"
+        return f"row {row + 1}"
+
+
+class JsonLines:
+    """One JSON object a line; blank lines are left out."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header: Sequence[str] = []
+        for lines in self._blocks():
+            _refuse_utf16(path, lines[0][:4])
+            if lines[0].lstrip().startswith(b"["):
+                raise DataError(
+                    f"{path}, line 1 begins a JSON array; one object a line is wanted",
+                    "write each element on a line of its own, without the brackets and commas around them",
+                )
+            seen: dict[str, None] = {}
+            for line in lines:  # of the first block: a column may be left out of the first rows
+                try:
+                    seen.update(dict.fromkeys(json.loads(line)) if line.strip() else {})
+                except (ValueError, TypeError):
+                    if seen:
+                        break  # `batches` says what is wrong with it
+                    raise DataError(
+                        f"{path}, line {lines.index(line) + 1} is {shortened(line.decode(errors='replace').strip())};"
+                        " one JSON object a line is wanted",
+                        'write {"column": value, ...} in each line',
+                    ) from None
+            if seen:
+                self.header = list(seen)
+                return
+        raise DataError(f"{path} is empty", "it holds no row; look at how it was made")
+
+    def _blocks(self) -> Iterator[list[bytes]]:
+        """Whole lines of the file, about a block at a time; a byte order mark is dropped."""
+        with _opened(self.path) as file:
+            first = True
+            while lines := file.readlines(BLOCK):
+                if first:
+                    lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+                    first = False
+                yield lines
+
+    def batches(self, columns: Mapping[str, type]) -> Iterator[Sequence[Any]]:
+        for lines in self._blocks():
+            kept = [line for line in lines if line.strip()]
+            if kept:
+                yield self._by_arrow(kept, columns) or self._by_hand(kept, columns)
+
+    def _by_arrow(self, lines: Sequence[bytes], columns: Mapping[str, type]) -> Sequence[Any] | None:
+        """Fast, where the values are of the types wanted; None where not."""
+        if datetime in columns.values():
+            return None
+        schema = pa.schema([(name, ARROW[kind]) for name, kind in columns.items()])
+        try:
+            table = pa.json.read_json(
+                pa.BufferReader(b"".join(lines)),
+                pa.json.ReadOptions(use_threads=False, block_size=4 * BLOCK),
+                pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+            )
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return None
+        if table.num_rows != len(lines):  # two objects on one line
+            return None
+        return [column.combine_chunks() for column in table.columns]
+
+    def _by_hand(self, lines: Sequence[bytes], columns: Mapping[str, type]) -> Sequence[Any]:
+        values: list[list[Any]] = [[] for _ in columns]
+        for i, line in enumerate(lines):
+            try:
+                found = json.loads(line.decode())
+            except UnicodeDecodeError as error:
+                raise Wrong(i, not_utf8(error), UTF8_HINT) from None
+            except ValueError as error:
+                detail = (
+                    f"{error.msg} at character {error.pos + 1}"
+                    if isinstance(error, json.JSONDecodeError)
+                    else error
+                )
+                raise Wrong(i, f"is not JSON: {detail}", "write one JSON object a line") from None
+            if not isinstance(found, dict):
+                raise Wrong(
+                    i,
+                    f"is {_json_type(found)}; one JSON object a line is wanted",
+                    'write {"column": value, ...}',
+                )
+            for (name, kind), column in zip(columns.items(), values, strict=True):
+                try:
+                    column.append(_plain(found.get(name), kind))
+                except TypeError as error:
+                    raise Wrong(
+                        i,
+                        f"column {name!r} is {error}; {WANTED[kind]} is wanted",
+                        "write the same type in every line"
+                        + (", numbers without quotes" * (kind in (int, float))),
+                    ) from None
+        kinds = (pa.string() if kind is datetime else ARROW[kind] for kind in columns.values())
+        arrays = []
+        for (name, _), column, kind in zip(columns.items(), values, kinds, strict=True):
+            try:
+                arrays.append(pa.array(column, pa.float64() if kind == pa.int64() else kind))
+            except (pa.ArrowInvalid, UnicodeEncodeError, OverflowError) as error:
+                raise DataError(f"{self.path}, column {name!r}: {error}", "correct the values") from error
+        return arrays
+
+    def place(self, row: int) -> str:
+        number, seen = 0, -1
+        for lines in self._blocks():
+            for line in lines:
+                number += 1
+                seen += bool(line.strip())
+                if seen == row:
+                    return f"line {number}"
+        return f"row {row + 1}"
+
+
+def _json_type(value: Any) -> str:
+    names = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
+    name = names.get(type(value))
+    return name or f"the {'text' if isinstance(value, str) else 'number'} {shortened(value)}"
+
+
+def _plain(value: Any, wanted: type) -> Any:
+    """A JSON value as text or number. Raises `TypeError` with what it is instead."""
+    if value is None:
+        return None
+    if wanted is str or wanted is datetime:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool) and wanted is str:
+            return "true" if value else "false"
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+            return str(int(value)) if whole else str(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    raise TypeError(_json_type(value))
+
+
+class Parquet:
+    """A Parquet file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = pa.parquet.ParquetFile(path, memory_map=True)
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                f"{path} is not a Parquet file: {str(error).splitlines()[0]}",
+                "is it damaged, or of another type?",
+            ) from error
+        self.header: Sequence[str] = self._file.schema_arrow.names
+
+    def batches(self, columns: Mapping[str, type]) -> Iterator[Sequence[Any]]:
+        with _translated(self.path):
+            for batch in self._file.iter_batches(65_536, columns=list(columns)):
+                yield [batch.column(name) for name in columns]
+
+    def place(self, row: int) -> str:
+        return f"row {row + 1}"

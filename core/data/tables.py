@@ -1,0 +1,238 @@
+"""Tables from files, in bounded memory: the wanted columns, checked and of the wanted types, memory-mapped where the
+file is large.
+
+pyarrow, which reads them, comes with the extras of the domains; it is imported when a table is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.data.labels import Coded
+from core.errors import ComponentError, DataError, nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from core.data.sources import Source
+
+LARGE = 64 << 20
+"""Bytes of a source above which its columns are kept on disk; compressed ones count eightfold."""
+
+FORM = 1
+"""Of the files in the cache: to be raised when the same source would give other tables."""
+
+
+def read_table(
+    path: Path, columns: Mapping[str, type], *, optional: Mapping[str, type] | None = None
+) -> pa.Table:
+    """The columns of a .csv, .tsv, .jsonl, .ndjson (all also with .gz) or .parquet file, in the order of `columns`,
+    then of `optional`.
+
+    The types are str, int (int64), float (float64, finite) and datetime (float64: seconds since 1970 UTC of dates in
+    ISO 8601, numbers as they are). No value of `columns` is missing or blank; columns of `optional` may be absent, and
+    missing values in them are null. Labels that are numbers are texts if str is wanted. A large file is read once, in
+    batches, into the cache, and memory-mapped.
+
+    Raises `DataError` that says what is wrong, in which line or row and column, and `ComponentError` without pyarrow.
+    """
+    _require_pyarrow()
+    from core.data.sources import open_source
+
+    path = Path(path)
+    source = open_source(path)
+    wanted = _found(source, columns, optional or {})
+    size = path.stat().st_size * (1 if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson") else 8)
+    if size > LARGE:
+        table = _cached(source, wanted, columns)
+    else:
+        import pyarrow as pa
+
+        table = pa.Table.from_batches(list(_checked(source, wanted, columns)), _schema(wanted))
+    return table.replace_schema_metadata({"path": str(path)})
+
+
+def place(table: pa.Table, row: int) -> str:
+    """Where a row of a table that `read_table` gave stands, as in "reviews.csv, line 12". Reads the file up to there:
+    for messages."""
+    from core.data.sources import open_source
+
+    path = Path(table.schema.metadata[b"path"].decode())
+    return f"{path}, {open_source(path).place(row)}"
+
+
+def coded(column: pa.ChunkedArray) -> Coded:
+    """A column of texts as codes, values in order of appearance; null is missing."""
+    import pyarrow as pa
+
+    unified = column.dictionary_encode().unify_dictionaries()
+    values = unified.chunk(0).dictionary.to_pylist() if unified.num_chunks else []
+    codes = pa.chunked_array([chunk.indices for chunk in unified.chunks], pa.int32())
+    filled = codes.fill_null(-1) if codes.null_count else codes
+    return Coded(filled.to_numpy(), values)
+
+
+def digests(column: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """(rows,) uint64 hashes of a column of texts, equal for equal texts, and the same everywhere.
+
+    Tabulation hashing: the wrapping sum of a hash of each (position, byte), mixed once more with the length
+    (Zobrist 1970; Patrascu and Thorup 2012, https://arxiv.org/abs/1011.5200)."""
+    parts = [_hashed(chunk) for chunk in column.chunks]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+
+
+def _hashed(chunk: Any) -> NDArray[np.uint64]:
+    made = np.zeros(len(chunk), np.uint64)
+    for begin in range(0, len(chunk), 16_384):
+        made[begin : begin + 16_384] = _hashed_part(chunk.slice(begin, 16_384))
+    return made
+
+
+def _hashed_part(part: Any) -> NDArray[np.uint64]:
+    from core.data.splits import mix
+
+    _, offsets, data = part.buffers()
+    ends = np.frombuffer(offsets, np.int32)[part.offset : part.offset + len(part) + 1].astype(np.int64)
+    lengths = np.diff(ends)
+    made = np.zeros(len(part), np.uint64)
+    if data is not None and ends[-1] > ends[0]:
+        letters = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].astype(np.uint64)
+        starts = ends[:-1] - ends[0]
+        position = np.arange(len(letters), dtype=np.int64) - np.repeat(starts, lengths)
+        hashed = mix((position.astype(np.uint64) << np.uint64(8)) | letters)
+        filled = lengths > 0
+        made[filled] = np.add.reduceat(hashed, starts[filled])
+    return mix(made ^ mix(lengths.astype(np.uint64)))
+
+
+def _require_pyarrow() -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ComponentError(
+            "tables are read with pyarrow, which is not installed", "pip install pyarrow"
+        ) from error
+
+
+def _found(source: Source, columns: Mapping[str, type], optional: Mapping[str, type]) -> dict[str, type]:
+    """The columns to read. Raises `DataError` where one is absent, or stands there twice."""
+    header = list(source.header)
+    absent = [name for name in columns if name not in header]
+    if absent:
+        there = ", ".join(map(repr, header[:20])) + (
+            f" and {len(header) - 20} more" if len(header) > 20 else ""
+        )
+        named = " and no ".join(map(repr, absent))
+        guesses = {name: nearest(name, header) for name in absent}
+        hints = [
+            f"for {name!r}, {guess}" for name, guess in guesses.items() if guess.startswith("did you mean")
+        ]
+        hints.append("name the columns as the file does")
+        if source.path.suffix.lower() not in (".parquet", ".jsonl", ".ndjson"):
+            hints.append("the first line must hold the columns' names: add one if the file has no header")
+        raise DataError(
+            f"{source.path} has no column {named}; its columns are {there}",
+            "; ".join(hints),
+        )
+    wanted = {**columns, **{name: kind for name, kind in optional.items() if name in header}}
+    double = [name for name in wanted if header.count(name) > 1]
+    if double:
+        raise DataError(f"{source.path} has the column {double[0]!r} more than once", "rename one of them")
+    return wanted
+
+
+def _schema(wanted: Mapping[str, type]) -> pa.Schema:
+    import pyarrow as pa
+
+    from core.data.values import ARROW
+
+    return pa.schema([(name, ARROW[kind]) for name, kind in wanted.items()])
+
+
+def _checked(
+    source: Source, wanted: Mapping[str, type], required: Mapping[str, type]
+) -> Iterator[pa.RecordBatch]:
+    """The source's batches, converted. Raises `DataError` with the place."""
+    import pyarrow as pa
+
+    from core.data.values import Wrong, convert
+
+    schema, rows = _schema(wanted), 0
+    batches, name = iter(source.batches(wanted)), ""
+    while True:
+        name = ""
+        try:
+            arrays = next(batches, None)
+            if arrays is None:
+                break
+            made = []
+            for (name, kind), array in zip(wanted.items(), arrays, strict=True):
+                made.append(convert(array, kind, required=name in required))
+        except Wrong as wrong:
+            column = f", column {name!r}" if name else ""
+            raise DataError(
+                f"{source.path}, {source.place(rows + wrong.index)}{column}: {wrong.problem}", wrong.hint
+            ) from None
+        rows += len(made[0])
+        yield pa.RecordBatch.from_arrays(made, schema=schema)
+    if not rows:
+        raise DataError(
+            f"{source.path} has a header and no rows",
+            "it holds nothing to learn from; look at how it was made",
+        )
+
+
+def _cached(source: Source, wanted: Mapping[str, type], required: Mapping[str, type]) -> pa.Table:
+    """The table in the cache, made where it is missing: written beside, then renamed."""
+    import pyarrow as pa
+
+    from core.data import cache
+
+    folder = cache.folder() / "tables"
+    described = {name: [kind.__name__, name in required] for name, kind in wanted.items()}
+    key = hashlib.blake2b(
+        json.dumps([FORM, source.path.suffixes[-2:], list(described.items())]).encode(), digest_size=16
+    )
+    with source.path.open("rb") as file:
+        key.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).digest())
+    kept = folder / f"{key.hexdigest()}.arrow"
+    if not kept.exists():
+        _write(kept, _checked(source, wanted, required), _schema(wanted))
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(kept))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"the cached table {kept} cannot be read: {error}", "delete the file; it will be made again"
+        ) from error
+
+
+def _write(kept: Path, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
+    import pyarrow as pa
+
+    part: Path | None = None
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=kept.parent, suffix=".part")
+        os.close(handle)
+        part = Path(name)
+        with pa.OSFile(name, "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        part.replace(kept)
+    except OSError as error:
+        raise DataError(
+            f"the cache folder {kept.parent} cannot be written: {error.strerror or error}",
+            "make room, or name another folder in TAOKE_CACHE",
+        ) from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
