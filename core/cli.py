@@ -136,6 +136,14 @@ def run(
     plugin: Plugin = None,
     plugin_file: PluginFile = None,
     strict: Strict = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            min=0,
+            help="Processes that make batches ahead of time, of streamed or augmented data; they change no bit.",
+        ),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Adapt a base to a task, judge the result, and seal it."""
@@ -146,7 +154,7 @@ def run(
         resolved = resolve(name, changes, plugins=plugin or (), plugin_files=plugin_file or (), strict=strict)
         from core.runner import execute  # brings torch: a wrong recipe is refused before that takes its time
 
-        done = execute(resolved, out=out, device=device, quiet=as_json)
+        done = execute(resolved, out=out, device=device, quiet=as_json, workers=workers)
         output.show(done.document, lambda console: console.print(done))
     raise typer.Exit(done.exit_code)
 

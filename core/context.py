@@ -3,12 +3,15 @@ state."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from core.contract import ADAPTED
-from core.errors import UsageError
+from core.errors import DataWarning, UsageError
 from core.events import Events
 
 if TYPE_CHECKING:
@@ -64,7 +67,7 @@ def pick_device(name: str) -> torch.device:
 class Context:
     """One run. Plugins write nothing here but values under stash keys of their own.
 
-    `name`, `recipe` and `plugins` are those of the resolved recipe. `folder` is the run's, None where
+    `name`, `recipe`, `plugins` and `choices` are those of the resolved recipe. `folder` is the run's, None where
     nothing is written; `stage` and `step` (of `steps`) say where the run is; `contender` says whose
     training is under way, `adapted` or `scratch`; `lr` is the schedule's rate at this step. `workers` is how many
     processes make batches ahead of time; it changes no bit.
@@ -76,6 +79,7 @@ class Context:
         self.name = resolved.name
         self.recipe = resolved.recipe
         self.plugins = resolved.plugins
+        self.choices = resolved.choices
         self.seed = resolved.recipe.seed
         self.device = device
         self.workers = workers
@@ -105,6 +109,22 @@ class Context:
         from core.seeds import generator
 
         return generator(self.seed, stream, *keys)
+
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Take every `DataWarning` that is raised meanwhile as a warning of this run."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", DataWarning)
+            shown = warnings.showwarning
+
+            def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+                if issubclass(category, DataWarning):
+                    self.warn(str(message))
+                else:
+                    shown(message, category, *rest, **more)
+
+            warnings.showwarning = show
+            yield
 
     def warn(self, message: str) -> None:
         """Tell the user on stderr and keep it in the record."""

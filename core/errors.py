@@ -57,6 +57,11 @@ class DataError(UsageError):
     """Data are missing, malformed, empty, or stand in two splits that must not share any."""
 
 
+class DataWarning(UserWarning):
+    """Something about the data that a user should know, found where there is no context: `warnings.warn(message,
+    DataWarning)`. A run tells it and keeps it in its record."""
+
+
 class EditError(UsageError):
     """A structural edit does not fit the model it is applied to."""
 

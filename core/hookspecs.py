@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from core.context import Context
-    from core.contract import Base, Component, Phase, Prediction, Row, Split, StepResult, Task
+    from core.contract import Base, Choice, Component, Phase, Prediction, Row, Split, StepResult, Task
     from core.prepared import Prepared
 
 PROJECT = "taoke"
@@ -33,6 +33,13 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def taoke_register() -> Iterable[Component]:
     """The plugin's components. Imports no torch. Collect; two components of one kind and name are an error."""
+
+
+@hookspec
+def taoke_complete(recipe: Mapping[str, Any]) -> Iterable[Choice]:
+    """What to put where `recipe` (its content, not yet checked, overrides applied) says `auto`, each with its
+    reason. Collect; choices for keys that are settled are not used. Called only where a recipe says `auto`; may
+    read the data, and import what that takes."""
 
 
 @hookspec(firstresult=True)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from core.contract import TRAIN
-from core.recipe import resolve
+from core.recipe import brief, resolve
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,7 +52,7 @@ def plan(
     context = Context(resolved, pick_device(device), Progress(quiet=True))
     settings = resolved.recipe.fine_tune
     try:
-        with resolved.plugins.attributing(context), deterministic():
+        with resolved.plugins.attributing(context), context.hearing(), deterministic():
             prepared = preprocess(context, choose(context))
             modified = modify(context, prepared)
             model = deepcopy(modified.model).to(context.device)
@@ -72,6 +72,7 @@ def plan(
     return {
         "recipe": resolved.name,
         "resolved": resolved.recipe.to_json(),
+        "chosen": [{"key": c.key, "value": c.value, "why": c.why} for c in resolved.choices],
         "hooks": resolved.plugins.call_order(),
         "examples": {name: len(split.rows) for name, split in prepared.splits.items()},
         "edits": [edit.description for edit in modified.edits],
@@ -107,6 +108,8 @@ def render(console: Console, planned: Mapping[str, Any]) -> None:
     console.print(
         yaml.safe_dump(planned["resolved"], sort_keys=False, allow_unicode=True, width=100), markup=False
     )
+    for choice in planned["chosen"]:
+        console.print(f"chosen      {choice['key']}: {brief(choice['value'])} ({choice['why']})")
     table = Table("hook", "answered by, in call order")
     for hook, names in planned["hooks"].items():
         table.add_row(hook, ", ".join(names))

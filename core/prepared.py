@@ -110,15 +110,16 @@ def on_disk(rows: Sequence[Row], steps: Sequence[Fitted], workers: int) -> Seque
         return row.id.partition("-")[0]
 
     missing = store.missing(key(row) for row in rows)
-    if missing and len(pack(made_once[missing[0]].inputs)) * len(missing) > room(folder()):
-        return made_once
     size = 64
 
     def piece(number: int) -> list[tuple[str, bytes]]:
         places = missing[number * size : (number + 1) * size]
         return [(key(row), pack(row.inputs)) for row in (made_once[place] for place in places)]
 
-    for pairs in made(piece, -(-len(missing) // size), workers):
+    for number, pairs in enumerate(made(piece, -(-len(missing) // size), workers)):
+        each = sum(len(packed) for _, packed in pairs) / len(pairs)
+        if number == 0 and each * len(missing) > room(folder()):
+            return made_once
         store.put(pairs)
 
     def read(index: int) -> Row:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from core.context import Context, pick_device
 from core.errors import OutputError, UsageError, describe
 from core.progress import Progress
-from core.recipe import Resolved, dump, resolve
+from core.recipe import Resolved, brief, dump, resolve
 from core.result import Run
 from core.seeds import deterministic
 from core.shell.write import write_json
@@ -40,6 +40,7 @@ def run(
     plugin_files: Sequence[str | Path] = (),
     strict: bool = False,
     quiet: bool = False,
+    workers: int = 0,
     **overrides: Any,
 ) -> Run:
     """Adapt a base to a task and judge the result.
@@ -52,6 +53,7 @@ def run(
         plugin_files: Python files that are plugins.
         strict: an observer that fails ends the run, instead of being switched off.
         quiet: show no progress.
+        workers: processes that make batches ahead of time, of streamed or augmented data; they change no bit.
         overrides: changes to the recipe: `seed=1`, `fine_tune={"lr": 0.01}`, or `**{"fine_tune.lr": 0.01}`.
 
     Returns:
@@ -65,15 +67,16 @@ def run(
     resolved = resolve(
         recipe, overrides, plugins=plugins, plugin_files=[Path(p) for p in plugin_files], strict=strict
     )
-    return execute(resolved, out=Path(out), device=device, quiet=quiet)
+    return execute(resolved, out=Path(out), device=device, quiet=quiet, workers=workers)
 
 
-def execute(resolved: Resolved, *, out: Path, device: str, quiet: bool) -> Run:
+def execute(resolved: Resolved, *, out: Path, device: str, quiet: bool, workers: int = 0) -> Run:
     """As `run`, for a recipe that is already resolved."""
-    context = Context(resolved, pick_device(device), Progress(quiet=quiet))
+    context = Context(resolved, pick_device(device), Progress(quiet=quiet), workers=workers)
     with (
         _folder(out, context) as folder,
         _record(context, folder),
+        context.hearing(),
         deterministic(),
     ):
         return _stages(context, folder)
@@ -92,6 +95,11 @@ def _stages(context: Context, folder: Path) -> Run:
         seconds[name] = time.perf_counter() - began
         return value
 
+    if context.choices:
+        context.progress.stage("complete", "what the recipe leaves to choose")
+        for choice in context.choices:
+            context.progress.note(f"{choice.key}: {brief(choice.value)} ({choice.why})")
+            context.events.emit("chosen", key=choice.key, value=choice.value, why=choice.why)
     named = recipe.base.options.get("name", recipe.base.name)
     base = stage("choose", f"the base {named}", lambda: choose(context))
     prepared = stage("preprocess", f"the data {recipe.data.name}", lambda: preprocess(context, base))

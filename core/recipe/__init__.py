@@ -1,6 +1,8 @@
-"""Recipes: what they are (`model`), where they lie and how they are changed (`files`), what they mean with
-the active plugins (`resolve`), and their JSON Schema (`schema`). Nothing here imports torch."""
+"""Recipes: what they are (`model`), where they lie and how they are changed (`files`), what plugins choose where
+they say `auto` (`complete`), what they mean with the active plugins (`resolve`), and their JSON Schema (`schema`).
+Nothing here imports torch."""
 
+from core.recipe.complete import brief
 from core.recipe.files import built_in, default_name, default_names, find, override, parse_overrides, read
 from core.recipe.model import Recipe, dump
 from core.recipe.resolve import Resolved, resolve, resolve_content
@@ -9,6 +11,7 @@ from core.recipe.schema import schema
 __all__ = [
     "Recipe",
     "Resolved",
+    "brief",
     "built_in",
     "default_name",
     "default_names",

@@ -141,10 +141,13 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 def override(content: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """`content` with each dotted key set, in order; a mapping changes the keys it holds and leaves the
-    others; list items go by number. Raises `RecipeError`."""
+    others; list items go by number; a path for `data` goes to the dataset's option `path`. Raises `RecipeError`."""
     changed = deepcopy(content)
     for dotted, value in _flat(overrides):
-        _assign(changed, dotted, value)
+        if dotted == "data" and isinstance(value, str | Path | int) and "data" in content:
+            _assign(changed, "data.path", str(value))
+        else:
+            _assign(changed, dotted, value)
     return changed
 
 

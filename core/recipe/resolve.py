@@ -12,9 +12,11 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from core.components import Use
+from core.contract import Choice
 from core.errors import ComponentError, PluginError, RecipeError, nearest
 from core.loader import chosen
 from core.manager import CORE, Plugins
+from core.recipe.complete import complete, open_keys
 from core.recipe.files import find, override, read
 from core.recipe.model import PLACES, Recipe
 
@@ -27,6 +29,8 @@ class Resolved:
     name: str
     recipe: Recipe
     plugins: Plugins
+    choices: Sequence[Choice] = ()
+    """What the plugins chose for keys that were left `auto`."""
 
 
 def resolve(
@@ -57,6 +61,11 @@ def resolve_content(
 ) -> Resolved:
     """As `resolve`, for a recipe that is already read. `where` stands in error messages."""
     problems: list[str] = []
+    choices: Sequence[Choice] = ()
+    named = content.get("plugins")
+    if open_keys(content) and isinstance(named, list):
+        active = Plugins.load(chosen([str(name) for name in named], plugins), plugin_files, strict=strict)
+        content, choices = complete(content, active, where)
     try:
         content = Recipe.model_validate(content).to_json()
     except ValidationError as error:
@@ -85,7 +94,7 @@ def resolve_content(
     if problems:
         raise _recipe_error(where, problems)
     loaded = [plugin.name for plugin in active.active if plugin.name != CORE]
-    return Resolved(name, Recipe.model_validate({**content, "plugins": loaded}), active)
+    return Resolved(name, Recipe.model_validate({**content, "plugins": loaded}), active, choices)
 
 
 def _recipe_error(where: str, problems: Sequence[str]) -> RecipeError:

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from core.components import Options
 from core.contract import Component, Row, Structure
+from core.data.rows import Lazy
 from core.hookspecs import hookimpl
 
 taoke_api = 1
@@ -43,6 +44,7 @@ class PointsOptions(Options):
     report: int = Field(200, gt=0)
     shift: float = 0.5
     leak: bool = False
+    streamed: bool = False
     retain: bool = True
 
 
@@ -82,7 +84,11 @@ class Points:
             splits["retain"] = [
                 replace(row, target="a" if row.target in "ab" else "b") for row in split("retain", 100, 0.0)
             ]
-        return splits
+        return (
+            {name: Lazy(len(rows), rows.__getitem__) for name, rows in splits.items()}
+            if o.streamed
+            else splits
+        )
 
 
 class Halves:
