@@ -39,6 +39,39 @@ def taoke_register() -> Iterable[Component]:
             "core.edits.new_head:NewHead",
             "core.options:NewHead",
         ),
+        Component(
+            "loss",
+            "core.cross_entropy",
+            "-log p of the right class, weighted and smoothed where asked for",
+            "core.losses:CrossEntropy",
+            "core.options:CrossEntropy",
+        ),
+        Component(
+            "loss",
+            "core.focal",
+            "cross-entropy in which what is right already counts for little",
+            "core.losses:Focal",
+            "core.options:Focal",
+        ),
+        Component(
+            "loss",
+            "core.binary",
+            "binary cross-entropy of each logit, one or one a class",
+            "core.losses:Binary",
+            "core.options:Binary",
+        ),
+        Component(
+            "loss", "core.margin", "the multi-class hinge", "core.losses:Margin", "core.options:Margin"
+        ),
+        Component(
+            "loss",
+            "core.triplet",
+            "embeddings of a class nearer to each other than to others, by triplets of a batch",
+            "core.losses:Triplet",
+            "core.options:Triplet",
+        ),
+        Component("loss", "core.mse", "the mean squared error of numbers", "core.losses:mean_squared"),
+        Component("loss", "core.mae", "the mean absolute error of numbers", "core.losses:mean_absolute"),
         Component("strategy", "core.full", "every parameter moves", "core.strategies:Full"),
         Component("strategy", "core.head", "only the head moves", "core.strategies:Head"),
         Component(

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from core.components import Options
 
+LabelWeights = Annotated[
+    dict[str, Annotated[float, Field(gt=0)]],
+    BeforeValidator(
+        lambda given: {str(k): v for k, v in given.items()} if isinstance(given, dict) else given
+    ),
+]
+"""By label; a recipe may write the label `3` without quotes."""
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -28,6 +35,52 @@ class NewHead(Options):
 
     axis: str = Field(description="the axis' name, as in the model's structure")
     to: int = Field(gt=0, description="entries afterwards, none of them the base's")
+
+
+class CrossEntropy(Options):
+    """Cross-entropy of logits."""
+
+    weights: Literal["balanced"] | LabelWeights | None = Field(
+        None,
+        description="weight by label, 1 for those left out; `balanced`: all labels of `train` weigh the same in sum",
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+
+
+class Focal(Options):
+    """The focal loss of logits."""
+
+    gamma: float = Field(
+        2.0, ge=0, description="how much less counts what is right already; 0 is cross-entropy"
+    )
+    weights: Literal["balanced"] | LabelWeights | None = Field(
+        None,
+        description="weight by label, 1 for those left out; `balanced`: all labels of `train` weigh the same in sum",
+    )
+
+
+class Binary(Options):
+    """Binary cross-entropy of logits."""
+
+    pos_weight: Annotated[float, Field(gt=0)] | Literal["balanced"] | LabelWeights | None = Field(
+        None,
+        description="what ones weigh: all alike, by label, or `balanced`: as much as the zeros of that label in sum",
+    )
+
+
+class Margin(Options):
+    """The multi-class hinge loss of scores."""
+
+    margin: float = Field(1.0, gt=0, description="how far above the others the right class is to be")
+
+
+class Triplet(Options):
+    """The triplet loss of embeddings."""
+
+    margin: float = Field(1.0, gt=0, description="how much farther than relatives strangers are to be")
+    mining: Literal["all", "hard"] = Field(
+        "all", description="all triplets of a batch, or each example's hardest one"
+    )
 
 
 class HeadThenFull(Options):
