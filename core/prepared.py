@@ -175,15 +175,19 @@ def encode(task: Task, name: str, rows: Sequence[Row], state: JSON) -> Split:
 def fit_transforms(context: Context, base: Base, train: Sequence[Row]) -> Pipeline:
     """The recipe's transforms, each fitted on `train` as the ones before it leave it, unless the base brings
     its state."""
+    transforms: list[Transform] = [context.make(use) for use in context.recipe.preprocess]
     steps: list[Fitted] = []
     begun = Begun(train, 0)
-    for use in context.recipe.preprocess:
-        transform: Transform = context.make(use)
-        brought = use.name in base.preprocessing
-        rows = Pipeline(steps).finish(begun)
-        state = base.preprocessing[use.name] if brought else as_json(transform.fit(rows), use.name)
+    for i, (use, transform) in enumerate(zip(context.recipe.preprocess, transforms, strict=True)):
+        if use.name in base.preprocessing:
+            state = base.preprocessing[use.name]
+        else:
+            state = as_json(transform.fit(Pipeline(steps).finish(begun)), use.name)
         steps.append(Fitted(use.name, transform, state, use.options))
-        begun = Pipeline(steps).begin(train, context.workers) if steps[-1].slow else begun
+        if steps[-1].slow and not (i + 1 < len(transforms) and getattr(transforms[i + 1], "slow", False)):
+            begun = Pipeline(steps).begin(
+                train, context.workers
+            )  # made once, for those that are fitted after it
     return Pipeline(steps)
 
 

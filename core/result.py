@@ -79,9 +79,9 @@ def rendered(run: Mapping[str, Any]) -> Group:
     table.add_column("contender", overflow="fold")
     for metric in metrics:
         table.add_column(Text(metric), justify="right", no_wrap=True)
-    table.add_column(f"minus base [{run['confidence']:.0%} paired]", justify="right", no_wrap=True)
+    table.add_column(f"adapted is better by [{run['confidence']:.0%} paired]", justify="right", no_wrap=True)
     for name, scores in run["contenders"].items():
-        shown = "" if name == BASE else str(Interval(**run["differences"][name][primary]))
+        shown = "" if name == ADAPTED else str(Interval(**run["gains"][name]))
         style = "bold" if name == ADAPTED else None
         table.add_row(Text(name), *(f"{scores[metric]:.4f}" for metric in metrics), shown, style=style)
     lines = [f"verdict   {run['verdict']}: the adapted model"]

@@ -22,8 +22,8 @@ class Evidence:
     """What the contenders predicted and what follows from it.
 
     `scores` maps contender to metric to value, `differences` (contender minus base) likewise, on
-    `report`. `gains` maps each rival that matters (the base, the best trivial contender, scratch) to how
-    much better the adapted model is in the primary metric, positive being better. `retained` has the base's
+    `report`. `gains` maps every other contender to how much better the adapted model is in the primary metric,
+    positive being better; the verdict asks about the base, the best trivial contender and scratch. `retained` has the base's
     and the adapted model's scores on `retain`, `forgetting` the part of the base's score that was lost.
     """
 
@@ -94,7 +94,7 @@ def weigh(
     sign = 1 if primary.higher_is_better else -1
     best_trivial = max(trivial, key=lambda name: sign * scores[name][primary.name], default=None)
     rivals = [rival for rival in (BASE, best_trivial, SCRATCH) if rival in names]
-    gains = {rival: gain_over(rival) for rival in rivals}
+    gains = {name: gain_over(name) for name in names if name != ADAPTED}
     retained: dict[str, dict[str, float]] = {}
     forgetting = None
     if (ADAPTED, RETAIN) in predictions:
@@ -117,7 +117,7 @@ def weigh(
         gains=gains,
         retained=retained,
         forgetting=forgetting,
-        verdict=judge(gains, forgetting, max_forgetting),
+        verdict=judge({rival: gains[rival] for rival in rivals}, forgetting, max_forgetting),
         confidence=confidence,
     )
 

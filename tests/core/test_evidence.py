@@ -231,7 +231,7 @@ def contenders(**values):
 
 
 def test_differences_are_to_the_base_and_gains_of_the_adapted():
-    """For every contender the difference, for every rival that matters how much better the adapted model is."""
+    """For every contender both; the verdict speaks of the base, the best trivial contender and scratch alone."""
     predictions = contenders(
         base=[0, 0, 1, 0], low=[0, 0, 0, 0], high=[1, 0, 1, 0], scratch=[1, 1, 1, 1], adapted=[1, 1, 1, 0]
     )
@@ -246,9 +246,11 @@ def test_differences_are_to_the_base_and_gains_of_the_adapted():
     assert evidence.best_trivial == "high"
     assert {name: gain.value for name, gain in evidence.gains.items()} == {
         "base": 0.5,
+        "low": 0.75,
         "high": 0.25,
         "scratch": -0.25,
     }
+    assert [reason.split(":")[0].split()[-1] for reason in evidence.verdict.reasons] == ["base", "high", "scratch"]
 
 
 @pytest.mark.parametrize("higher", [True, False])
