@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from core.components import Options
+from core.data.options import Splits
 
 
 def _rising(limits: tuple[float, float]) -> tuple[float, float]:
@@ -17,13 +18,38 @@ def _rising(limits: tuple[float, float]) -> tuple[float, float]:
 
 Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
 Side = Annotated[int, Field(gt=0)]
+Size = Side | tuple[Side, Side]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < limits[0] <= limits[1]:
+        raise ValueError(f"expected [low, high] above zero, low first, got {list(limits)}")
+    return limits
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+
+def _part(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[1] > 1:
+        raise ValueError(f"expected parts of the area, 1 at most, got {list(limits)}")
+    return limits
+
+
+Part = Annotated[Range, AfterValidator(_part)]
 
 
 class Classify(Options):
     """How the files that a user points at become images like those of the dataset."""
 
-    size: tuple[Side, Side] = Field((8, 8), description="height and width of an image, in pixels")
-    values: Limits = Field((0.0, 16.0), description="what black and white are in the dataset")
+    size: tuple[Side, Side] | None = Field(
+        None,
+        description="height and width of the dataset's images, in pixels, where it gives grey images, not files;"
+        " null: files go through the recipe's `decode`",
+    )
+    values: Limits = Field((0.0, 1.0), description="with `size`: what black and white are in the dataset")
 
 
 class Digits(Options):
@@ -67,3 +93,136 @@ class Noise(Options):
         gt=0, description="standard deviation, in the units of the values at this place in the recipe"
     )
     clamp: Limits | None = Field((0.0, 1.0), description="the range that values are kept in; null for none")
+
+
+class Decode(Options):
+    """What a picture's file becomes: bytes, of which 255 is white."""
+
+    channels: Literal[1, 3] = Field(3, description="3: red, green and blue; 1: grey")
+    ground: Literal["black", "white"] = Field("white", description="what lies behind transparent parts")
+
+
+class Resize(Options):
+    """Smaller images are made with antialiasing."""
+
+    size: Size = Field(description="pixels: the short side's length, or [height, width]")
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = Field(
+        "bilinear", description="between pixels; bicubic where the base was trained with it"
+    )
+
+
+class CenterCrop(Options):
+    """The middle of the image."""
+
+    size: Size = Field(description="pixels: the side of a square, or [height, width]")
+
+
+class RandomCrop(Options):
+    """A window at a random place."""
+
+    size: Size = Field(description="pixels: the side of a square, or [height, width]")
+    padding: int = Field(0, ge=0, description="pixels that are added on each side first")
+    fill: Literal["black", "edge", "reflect"] = Field("black", description="what the added pixels are")
+
+
+class RandomResizedCrop(Options):
+    """A window of random size and shape, resized."""
+
+    size: Size = Field(description="pixels: the side of a square, or [height, width]")
+    scale: Part = Field((0.35, 1.0), description="the window's part of the area, at least and at most")
+    ratio: Range = Field((3 / 4, 4 / 3), description="width by height of the window, at least and at most")
+    interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="between pixels")
+
+
+class Flip(Options):
+    """Mirrored images."""
+
+    direction: Literal["horizontal", "vertical"] = Field("horizontal", description="what changes places")
+    probability: Probability = Field(0.5, description="how often")
+
+
+class ColorJitter(Options):
+    """Each amount is drawn uniformly: a brightness of 0.2 is a factor from 0.8 to 1.2."""
+
+    brightness: float = Field(0.0, ge=0, description="at most, either way")
+    contrast: float = Field(0.0, ge=0, description="at most, either way")
+    saturation: float = Field(0.0, ge=0, description="at most, either way")
+    hue: float = Field(0.0, ge=0, le=0.5, description="at most, either way; 0.5 is the opposite colour")
+
+
+class RandAugment(Options):
+    """Random operations of torchvision's list: turning, shearing, shifting, colours, contrast, sharpness."""
+
+    operations: int = Field(2, gt=0, description="how many, one after the other")
+    magnitude: int = Field(9, ge=0, le=30, description="how strong, of 30")
+
+
+class Erase(Options):
+    """A black rectangle at a random place."""
+
+    probability: Probability = Field(0.25, description="how often")
+    scale: Part = Field((0.02, 0.33), description="its part of the area, at least and at most")
+    ratio: Range = Field((0.3, 3.3), description="its width by height, at least and at most")
+
+
+class Images(Options):
+    """A folder with one folder a class; or one with `train` and `report` (`test`), and perhaps `select` (`val`), of
+    class folders; or a table of path and label."""
+
+    path: str = Field(description="the folder, or a CSV, TSV, JSONL or Parquet file")
+    splits: Splits | None = Field(
+        None,
+        description="how to take select and report where they are not given; null: as the folders or the column"
+        " `split` say, or else at random, with each label's share kept (stratified)",
+    )
+    unreadable: Literal["stop", "skip"] = Field(
+        "stop", description="what files that are no pictures, or broken ones, do to the run"
+    )
+    picture: str = Field(
+        "path", description="in a table: the column of the files, relative to the table's folder"
+    )
+    label: str = Field("label", description="in a table: the column of the labels")
+
+
+class Idx(Options):
+    """Images and labels in idx files, named as MNIST's are; `.gz` too."""
+
+    path: str = Field(
+        description="the folder of the files (train-images..., train-labels..., t10k-images...), or one file of images"
+    )
+    splits: Splits | None = Field(
+        None,
+        description="how to take select, and report where it is not given, out of train; null: at random, with each"
+        " label's share kept (stratified)",
+    )
+    labels: list[str] | None = Field(
+        None, description="what the labels 0, 1, 2... are called; null: as they are"
+    )
+
+
+class DenseBehind(Options):
+    """A new dense layer behind each of some layers."""
+
+    behind: list[str] = Field(min_length=1, description="the names of the dense layers, as in the model")
+    width: int = Field(256, gt=0, description="how wide the new layers are")
+
+
+class Timm(Options):
+    """A model of timm's, with its published weights or others."""
+
+    name: str = Field(description="as timm names it: `resnet18`, `resnet18.a1_in1k`, `vit_tiny_patch16_224`")
+    weights: str | None = Field(
+        None,
+        description="a local file of weights, safetensors or torch's; null: timm's own, from its hub or cache",
+    )
+    pretrained: bool = Field(
+        True, description="false: fresh weights (to try things out: nothing is adapted then)"
+    )
+    labels: list[str] | None = Field(
+        None,
+        description="with `weights`: what the outputs mean, in order; null: ImageNet's, where there are 1,000",
+    )
+    licence: str | None = Field(None, description="with `weights`: their licence, as an SPDX name")
+    arguments: dict[str, bool | int | float | str] = Field(
+        {}, description="more arguments of the architecture, as in {drop_path_rate: 0.1}"
+    )

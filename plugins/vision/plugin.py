@@ -28,7 +28,49 @@ def taoke_register() -> Iterable[Component]:
         _component(
             "dataset", "digits", "scikit-learn's digits, noisier, two of them new", "data:Digits", "Digits"
         ),
+        _component(
+            "dataset",
+            "images",
+            "pictures of one's own, by class folder or table",
+            "folders:Images",
+            "Images",
+        ),
+        _component("dataset", "idx", "images and labels in idx files, as MNIST's", "idx:Idx", "Idx"),
         _component("base", "builtin", "a base that comes with the plugin", "models:Builtin", "Builtin"),
+        _component("base", "timm", "any model of timm's, by name", "pretrained:Timm", "Timm"),
+        _component(
+            "edit",
+            "dense_behind",
+            "a dense layer behind each of some layers, adding zero at first",
+            "edits:DenseBehind",
+            "DenseBehind",
+        ),
+        _component("transform", "decode", "a picture's file to an image", "geometry:Decode", "Decode"),
+        _component("transform", "resize", "another size", "geometry:Resize", "Resize"),
+        _component("transform", "center_crop", "the middle", "geometry:CenterCrop", "CenterCrop"),
+        _component(
+            "transform", "random_crop", "a window at a random place", "geometry:RandomCrop", "RandomCrop"
+        ),
+        _component(
+            "transform",
+            "random_resized_crop",
+            "a window of random size, resized",
+            "geometry:RandomResizedCrop",
+            "RandomResizedCrop",
+        ),
+        _component("transform", "flip", "mirrored at random", "geometry:Flip", "Flip"),
+        _component("transform", "erase", "a black rectangle at random", "geometry:Erase", "Erase"),
+        _component(
+            "transform",
+            "color_jitter",
+            "random brightness, contrast, saturation, hue",
+            "colour:ColorJitter",
+            "ColorJitter",
+        ),
+        _component(
+            "transform", "rand_augment", "random operations in a row", "colour:RandAugment", "RandAugment"
+        ),
+        _component("transform", "trivial_augment", "one random operation", "colour:TrivialAugment"),
         _component("transform", "scale", "a fixed range of values to another", "transforms:Scale", "Scale"),
         _component("transform", "normalise", "the range seen in train to 0..1", "transforms:Normalise"),
         _component("transform", "standardise", "mean 0, deviation 1 over train", "transforms:Standardise"),

@@ -1,9 +1,12 @@
-"""Transforms of images: rows whose inputs are float32 tensors (channels, height, width)."""
+"""Transforms of values: they make float32 tensors (channels, height, width), of floats or of bytes.
+
+Bytes stand for 0..1 (`plugins.vision.pictures`).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TypedDict
@@ -15,6 +18,8 @@ from torch.nn import functional
 from core.contract import Row
 from core.errors import DataError
 from plugins.vision import options
+from plugins.vision.geometry import image_of
+from plugins.vision.pictures import as_float
 
 
 class Scale:
@@ -30,7 +35,8 @@ class Scale:
         return None
 
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
-        return replace(row, inputs=(row.inputs - self._start) * self._factor + self._low)
+        image = as_float(image_of(row, "scale"))
+        return replace(row, inputs=(image - self._start) * self._factor + self._low)
 
 
 class Statistics(TypedDict):
@@ -47,12 +53,13 @@ class Normalise:
 
     def fit(self, rows: Sequence[Row]) -> Statistics:
         """Raises `DataError` where a channel has one value only."""
-        channels = _channels(rows)
-        low, high = channels.amin(1), channels.amax(1)
+        parts = [(part.amin(1), part.amax(1)) for part in _channels(rows, "normalise")]
+        low = torch.stack([low for low, _ in parts]).amin(0)
+        high = torch.stack([high for _, high in parts]).amax(0)
         return _statistics(low, high - low, "normalise")
 
     def apply(self, row: Row, state: Statistics, rng: torch.Generator) -> Row:
-        return _applied(row, state)
+        return _applied(row, state, "normalise")
 
 
 class Standardise:
@@ -62,16 +69,44 @@ class Standardise:
 
     def fit(self, rows: Sequence[Row]) -> Statistics:
         """Raises `DataError` where a channel has one value only."""
-        channels = _channels(rows)
-        return _statistics(channels.mean(1), channels.std(1, correction=0), "standardise")
+        pixels, mean, deviation = 0, torch.zeros(()), torch.zeros(())
+        for part in _channels(rows, "standardise"):
+            count, centre, spread = part.shape[1], part.mean(1), part.std(1, correction=0)
+            if pixels:  # Chan, Golub and LeVeque (1979), http://i.stanford.edu/pub/cstr/reports/cs/tr/79/773/
+                share, apart = count / (pixels + count), centre - mean
+                variance = deviation**2 * (1 - share) + spread**2 * share + apart**2 * share * (1 - share)
+                mean, deviation = mean + apart * share, variance.sqrt()
+            else:
+                mean, deviation = centre, spread
+            pixels += count
+        return _statistics(mean, deviation, "standardise")
 
     def apply(self, row: Row, state: Statistics, rng: torch.Generator) -> Row:
-        return _applied(row, state)
+        return _applied(row, state, "standardise")
 
 
-def _channels(rows: Sequence[Row]) -> Tensor:
-    """(channels, pixels of all rows), in double, so that the sums do not depend on their order."""
-    return torch.cat([row.inputs.flatten(1) for row in rows], 1).double()
+PIXELS = 2**22
+"""How many pixels' values are held at a time, in double, while statistics are taken."""
+
+
+def _channels(rows: Sequence[Row], transform: str) -> Iterator[Tensor]:
+    """(channels, pixels), in double, of a few rows after the other."""
+    held: list[Tensor] = []
+    pixels = 0
+    for row in rows:
+        image = as_float(image_of(row, transform)).flatten(1)
+        if held and image.shape[0] != held[0].shape[0]:
+            raise DataError(
+                f"{transform}: one image has {held[0].shape[0]} channels, another {image.shape[0]}",
+                "give `decode` the option `channels`",
+            )
+        held.append(image)
+        pixels += image.shape[1]
+        if pixels >= PIXELS:
+            yield torch.cat(held, 1).double()
+            held, pixels = [], 0
+    if held:
+        yield torch.cat(held, 1).double()
 
 
 def _statistics(subtract: Tensor, divide: Tensor, transform: str) -> Statistics:
@@ -82,9 +117,18 @@ def _statistics(subtract: Tensor, divide: Tensor, transform: str) -> Statistics:
     return {"subtract": subtract.tolist(), "divide": divide.tolist()}
 
 
-def _applied(row: Row, state: Statistics) -> Row:
-    subtract, divide = _column(tuple(state["subtract"])), _column(tuple(state["divide"]))
-    return replace(row, inputs=(row.inputs - subtract) / divide)
+def _applied(row: Row, state: Statistics, transform: str) -> Row:
+    image = image_of(row, transform)
+    subtract, divide = tuple(state["subtract"]), tuple(state["divide"])
+    if len(subtract) not in (1, image.shape[0]):
+        raise DataError(
+            f"{transform}: its statistics are of {len(subtract)} channels, the image has {image.shape[0]}",
+            f"give `decode` the option `channels: {len(subtract)}`",
+        )
+    if image.dtype == torch.uint8:
+        subtract, divide = (tuple(255 * number for number in numbers) for numbers in (subtract, divide))
+        return replace(row, inputs=image.float().sub_(_column(subtract)).div_(_column(divide)))
+    return replace(row, inputs=(image - _column(subtract)) / _column(divide))
 
 
 @lru_cache(maxsize=16)
@@ -107,7 +151,8 @@ class Affine:
 
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
         turn, zoom, right, down = (2 * torch.rand(4, generator=rng) - 1).tolist()
-        _, height, width = row.inputs.shape
+        image = as_float(image_of(row, "affine"))
+        _, height, width = image.shape
         angle, zoom = self._angle * turn, 1 + self._zoom * zoom
         cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
         # From output to input, in coordinates in which each side goes from -1 to 1.
@@ -120,7 +165,7 @@ class Affine:
             ]
         )
         grid = functional.affine_grid(matrix, [1, 1, height, width], align_corners=False)
-        return replace(row, inputs=functional.grid_sample(row.inputs[None], grid, align_corners=False)[0])
+        return replace(row, inputs=functional.grid_sample(image[None], grid, align_corners=False)[0])
 
 
 class Noise:
@@ -135,5 +180,6 @@ class Noise:
         return None
 
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
-        noisy = row.inputs + self._sigma * torch.randn(row.inputs.shape, generator=rng)
+        image = as_float(image_of(row, "noise"))
+        noisy = image + self._sigma * torch.randn(image.shape, generator=rng)
         return replace(row, inputs=noisy if self._clamp is None else noisy.clamp(*self._clamp))

@@ -48,4 +48,4 @@ def ready(base: Base, splits: Mapping[str, Sequence[Row]], rng: torch.Generator)
 
 @pytest.fixture
 def task() -> Classify:
-    return Classify(options.Classify())
+    return Classify(options.Classify(size=(8, 8), values=(0.0, 16.0)))
