@@ -14,10 +14,12 @@ import torch
 
 from benchmarks.endtoend.core_cost import check
 from benchmarks.endtoend.setting import prepare
+from benchmarks.recipes import EMBEDDED
 from core.recipe import built_in, default_name
 from core.shell.read import load
 
-RECIPES = sorted(built_in())
+RECIPES = EMBEDDED
+OTHERS = sorted(set(built_in()) - set(EMBEDDED))
 PROMISED = (
     "recipe",
     "run",
@@ -114,6 +116,15 @@ def test_same_seed_same_bits_and_a_loop_by_hand_agrees(recipe: str, tmp_path: Pa
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert any(not torch.equal(first[name], other[name]) for name in first)
     check(prepare(recipe, {"fine_tune.epochs": 1}, tmp_path))
+
+
+@pytest.mark.parametrize("recipe", OTHERS)
+def test_a_recipe_that_needs_files_says_which_and_leaves_nothing_behind(recipe: str, tmp_path: Path) -> None:
+    """Run bare: exit code 2, the key to give by name, and no folder."""
+    done = command("run", recipe, "--json", folder=tmp_path)
+    assert done.returncode == 2, done
+    assert "data" in json.loads(done.stdout)["error"]["message"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_embedded_recipe_is_the_default_because_its_plugin_says_so() -> None:

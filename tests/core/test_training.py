@@ -351,6 +351,32 @@ def test_loss_of_the_recipe_replaces_the_task_s(stages, plugin_file):
     assert {event["loss"] for event in toy.events("step")} == {42.0}
 
 
+def test_loss_that_learns_sees_the_train_split_once_before_training(stages, plugin_file):
+    """Whose examples are encoded and whose state names the labels."""
+    plugin = plugin_file(
+        "learner",
+        """
+        class Learner:
+            seen = []
+
+            def fit(self, split):
+                Learner.seen.append((split.name, split.state["labels"], len(split.examples)))
+
+            def __call__(self, outputs, batch):
+                assert Learner.seen
+                return outputs.square().sum(), len(outputs)
+
+        @hookimpl
+        def taoke_register():
+            return [Component("loss", "learner.loss", "", f"{__name__}:Learner")]
+        """,
+    )
+    toy = stages({"fine_tune.loss": "learner.loss"}, plugins=[plugin])
+    toy.tuned  # noqa: B018
+    learner = next(p.module for p in toy.context.plugins.active if p.name == "learner")
+    assert learner.Learner.seen == [("train", ["a", "b", "c", "d"], 24)]
+
+
 def test_loss_is_the_sum_over_the_weight(stages, plugin_file):
     """Doubling sum and weight changes no bit; doubling the sum alone doubles the loss."""
     plain = stages({"fine_tune.loss": "squared"})
