@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, model_validator
 
 from core.components import Options
+from core.data.options import Splits
 
 
 class BuiltinOptions(Options):
@@ -35,3 +38,136 @@ class LanguageModellingOptions(Options):
     continuation: int = Field(
         default=48, ge=1, le=255, description="tokens with which `predict` continues a text"
     )
+    sample: int = Field(
+        default=0,
+        ge=0,
+        le=255,
+        description="tokens of text that the model writes before and after it is adapted, for the record",
+    )
+
+
+class Classify(Options):
+    """How texts are read and told apart."""
+
+    longest: int = Field(
+        default=128, ge=3, description="tokens of a text that are read, the tokenizer's own ones included"
+    )
+    base_labels: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="the base's own labels: new ones follow them, or they give way to the data's",
+    )
+    parts: int = Field(
+        default=2,
+        ge=1,
+        description="a batch is computed in so many parts, shorter texts first, which saves padding; on a GPU 1 is"
+        " quicker",
+    )
+
+
+class Transformers(Options):
+    """A model of the transformers library."""
+
+    name: str = Field(description="a folder with config.json, or a model's name on the hub, as owner/model")
+    revision: str | None = Field(default=None, description="the hub's branch, tag or commit")
+    pooling: Literal["mean", "cls"] | None = Field(
+        default=None,
+        description="how token states become one: their mean, or the first one's; as the model's 1_Pooling says, or"
+        " else the mean",
+    )
+
+
+class Llama2c(Options):
+    """A model in the names and with the vocabulary file of llama2.c."""
+
+    name: str = Field(
+        description="a folder with model.safetensors and a vocabulary file of pieces and scores"
+    )
+    vocabulary: str = Field(default="tok512.vocab", description="the vocabulary's file name")
+    heads: int = Field(default=8, gt=0, description="of attention, which the tensors do not tell")
+    licence: str = Field(
+        default="NOASSERTION", description="an SPDX name, for what nobody wrote into the folder"
+    )
+    origin: str | None = Field(default=None, description="where the model comes from, in words")
+
+
+class Files(Options):
+    """A file for each split."""
+
+    train: str
+    select: str | None = None
+    report: str
+
+
+class Texts(Options):
+    """Texts with a label each."""
+
+    path: str | Files = Field(
+        description="a file (CSV, TSV, JSONL, Parquet, or lines of a label and a text); a folder with train, dev and"
+        " test files; or {train: FILE, select: FILE, report: FILE}"
+    )
+    format: Literal["table", "label_first"] | None = Field(
+        default=None,
+        description="`table`, or `label_first`: lines of a label, white space and a text; as the file's ending says",
+    )
+    text: str | list[str] | None = Field(
+        default=None,
+        description="the column of the text, or several, which are joined; guessed where left out",
+    )
+    label: str | None = Field(default=None, description="the column of the label; guessed where left out")
+    group: str | None = Field(
+        default=None, description="a column that says which rows belong together (an author, a document)"
+    )
+    encoding: str = Field(default="utf-8", description="of text files: utf-8, latin-1, cp1252, ...")
+    splits: Splits = Field(
+        default_factory=lambda: Splits.model_validate({}),
+        description="how rows in one piece, or train without a select file, are split",
+    )
+
+
+class Plain(Options):
+    """Running text, split by position."""
+
+    path: str = Field(
+        description="a text file, or a folder of *.txt files, which are read in the order of their names"
+    )
+    encoding: str = Field(default="utf-8", description="of the files")
+    window: int = Field(default=512, ge=16, description="bytes of text in a row, at most")
+    select: float = Field(
+        default=0.05, gt=0, lt=1, description="the share of the text, before the last part, that chooses"
+    )
+    report: float = Field(
+        default=0.1, gt=0, lt=1, description="the share of the text, the last part, to report"
+    )
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Plain:
+        if self.select + self.report >= 1:
+            raise ValueError(f"select {self.select} and report {self.report} leave nothing to train on")
+        return self
+
+
+class Truncate(Options):
+    """How much of a text stays."""
+
+    to: int = Field(gt=0, description="so many")
+    of: Literal["characters", "words"] = Field(
+        default="words", description="of these; a word is what stands between white space"
+    )
+    keep: Literal["first", "last"] = Field(default="first", description="which end of the text stays")
+
+
+class Casing(Options):
+    """Letters in one case."""
+
+    to: Literal["lower", "upper", "fold"] = Field(
+        default="lower", description="`fold` is for comparing: Straße becomes strasse"
+    )
+
+
+class Normalise(Options):
+    """Texts that look the same become the same."""
+
+    unicode: Literal["NFC", "NFKC", "NFD", "NFKD"] | None = Field(
+        default="NFC", description="the form of Unicode, https://unicode.org/reports/tr15/"
+    )
+    space: bool = Field(default=True, description="runs of white space become one space, none at the ends")

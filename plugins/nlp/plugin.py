@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from core.contract import Component
 from core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from core.context import Context
+    from core.contract import Base, Row, Split, Task
+    from core.prepared import Prepared
 
 taoke_api = 1
 
@@ -34,4 +42,74 @@ def taoke_register() -> Iterable[Component]:
             "plugins.nlp.data:Reference",
             "plugins.nlp.options:ReferenceOptions",
         ),
+        Component(
+            "task",
+            "nlp.classify",
+            "tell texts apart: a label each",
+            "plugins.nlp.classify:Classify",
+            "plugins.nlp.options:Classify",
+        ),
+        Component(
+            "base",
+            "nlp.transformers",
+            "a text encoder or classifier of the transformers library, from a folder or the hub",
+            "plugins.nlp.encoders:Transformers",
+            "plugins.nlp.options:Transformers",
+        ),
+        Component(
+            "dataset",
+            "nlp.texts",
+            "your own texts with a label each: CSV, TSV, JSONL, Parquet, or lines of label and text",
+            "plugins.nlp.texts:Texts",
+            "plugins.nlp.options:Texts",
+        ),
+        Component(
+            "transform",
+            "nlp.truncate",
+            "the first or last words or characters of a text",
+            "plugins.nlp.transforms:Truncate",
+            "plugins.nlp.options:Truncate",
+        ),
+        Component(
+            "transform",
+            "nlp.casing",
+            "letters in one case",
+            "plugins.nlp.transforms:Casing",
+            "plugins.nlp.options:Casing",
+        ),
+        Component(
+            "transform",
+            "nlp.normalise",
+            "one form of Unicode, one space for white space",
+            "plugins.nlp.transforms:Normalise",
+            "plugins.nlp.options:Normalise",
+        ),
     ]
+
+
+@hookimpl(wrapper=True)
+def taoke_preprocess(
+    context: Context, base: Base, task: Task, splits: Mapping[str, Sequence[Row]]
+) -> Generator[None, Prepared, Prepared]:
+    """Says how many texts are longer than what is read of them."""
+    prepared = yield
+    if context.recipe.task.name == "nlp.classify":
+        from plugins.nlp.watch import tell_cut
+
+        tell_cut(context, prepared)
+    return prepared
+
+
+@hookimpl(wrapper=True)
+def taoke_fine_tune(
+    context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]
+) -> Generator[None, nn.Module, nn.Module]:
+    """Lets a language model write, before and after."""
+    if context.recipe.task.name != "nlp.language_model":
+        return (yield)
+    from plugins.nlp.watch import record_sample
+
+    record_sample(context, task, model, splits, "before")
+    tuned = yield
+    record_sample(context, task, tuned, splits, "after")
+    return tuned

@@ -1,0 +1,169 @@
+"""Text classification."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from core.contract import JSON, Base, Contender, Metric, Row, Split
+from core.edits import axis_size
+from core.errors import BaseError, DataError
+from plugins.nlp import options, rivals
+from plugins.nlp.padding import Part, padded
+from plugins.nlp.tokens import unpack
+
+UNKNOWN = -1
+"""The index of a label that the state does not list; such an example is predicted, never trained on."""
+
+LONGEST = 1_000_000
+"""Bytes of a text that a user gives, at most."""
+
+
+class State(TypedDict):
+    """The labels in the order of the model's outputs, the packed tokenizer, and how many tokens are read of a text."""
+
+    labels: list[str]
+    tokenizer: str
+    longest: int
+
+
+class Example(TypedDict):
+    """A text's tokens, its label's index, and whether the text was cut."""
+
+    ids: list[int]
+    label: int
+    cut: bool
+
+
+class Batch(TypedDict):
+    """The parts, shorter texts first; where each example of the batch is in them, (batch,) int64; label indices
+    (batch,) int64."""
+
+    parts: list[Part]
+    place: Tensor
+    labels: Tensor
+
+
+class Accuracy:
+    """The share of examples whose label is right."""
+
+    name, unit, higher_is_better = "accuracy", "share", True
+
+    def score(self, row: Mapping[str, JSON]) -> tuple[float, float]:
+        return float(row["label"] == row["target"]), 1.0
+
+
+class Classify:
+    """The task `classify`: a text in, one of the labels out. A row's `inputs` is `{"text": ...}`, its `target` the
+    label's name."""
+
+    def __init__(self, options: options.Classify) -> None:
+        self._options = options
+
+    def fit(self, rows: Sequence[Row], brought: Mapping[str, JSON]) -> State:
+        """The base's labels keep their places, unless they are dropped; new ones follow, sorted."""
+        if "tokenizer" not in brought:
+            raise BaseError(
+                "the base brings no tokenizer: its preprocessing has no task.tokenizer",
+                "use an encoder of nlp.transformers",
+            )
+        known = list(brought.get("labels", []))
+        if rows and self._options.base_labels == "drop":
+            known = []
+        return {
+            "labels": known + sorted({row.target for row in rows} - set(known)),
+            "tokenizer": brought["tokenizer"],
+            "longest": min(self._options.longest, brought["longest"]),
+        }
+
+    def edits(self, model: nn.Module, state: State) -> list[Mapping[str, JSON]]:
+        """Classes for the labels that are new."""
+        wanted = len(state["labels"])
+        if self._options.base_labels == "drop" and axis_size(model, "classes") > 0:
+            return [{"edit": "new_head", "axis": "classes", "to": wanted}]
+        if axis_size(model, "classes") >= wanted:
+            return []
+        return [{"edit": "grow", "axis": "classes", "to": wanted, "init": "normal"}]
+
+    def encode(self, row: Row, state: State) -> Example:
+        encoding = unpack(state["tokenizer"], state["longest"]).encode(row.inputs["text"])
+        labels = state["labels"]
+        label = labels.index(row.target) if row.target in labels else UNKNOWN
+        return {"ids": encoding.ids or [0], "label": label, "cut": bool(encoding.overflowing)}
+
+    def collate(self, examples: Sequence[Example], rng: torch.Generator) -> Batch:
+        return collated(examples, self._options.parts)
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """(batch, classes) logits."""
+        logits: Tensor = model(batch["parts"])[batch["place"]]
+        return logits
+
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, float]:
+        """Cross-entropy, in nats."""
+        return functional.cross_entropy(outputs, batch["labels"], reduction="sum"), float(len(outputs))
+
+    def predict(self, outputs: Tensor, batch: Batch, state: State) -> list[Mapping[str, JSON]]:
+        """`{"label": ..., "probability": ...}`: the likeliest label and the model's probability for it. A base that
+        knows no labels says None."""
+        if not outputs.shape[1]:
+            return [{"label": None, "probability": 0.0}] * len(outputs)
+        probability, index = outputs.softmax(1).max(1)
+        return [
+            {"label": state["labels"][i], "probability": round(p, 6)}
+            for i, p in zip(index.tolist(), probability.tolist(), strict=True)
+        ]
+
+    def parse(self, inputs: Sequence[str], state: State) -> list[Row]:
+        """Each input is a text, or `@PATH`, a UTF-8 file with one text. Raises `DataError`."""
+        return [Row({"text": given_text(given, LONGEST)}) for given in inputs]
+
+    def metrics(self) -> list[Metric]:
+        return [Accuracy()]
+
+    def trivial(self, base: Base, splits: Mapping[str, Split]) -> list[Contender]:
+        return rivals.trivial(base, splits)
+
+
+def collated(examples: Sequence[Example], parts: int) -> Batch:
+    """A batch in `parts` of texts of like length: of TREC's 32 questions a batch, padded together, half of the tokens
+    would be padding; in four parts a sixth is. What the model computes for a text stays the same."""
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i]["ids"]))
+    size = math.ceil(len(order) / min(parts, len(order)))
+    place = torch.empty(len(order), dtype=torch.int64)
+    place[torch.tensor(order)] = torch.arange(len(order))
+    return {
+        "parts": [
+            padded([examples[i]["ids"] for i in order[at : at + size]]) for at in range(0, len(order), size)
+        ],
+        "place": place,
+        "labels": torch.tensor([example["label"] for example in examples]),
+    }
+
+
+def given_text(given: str, longest: int) -> str:
+    """What a user typed, or the text in the file that `@PATH` names. Raises `DataError` where there is none, it is no
+    UTF-8, or longer than `longest` bytes."""
+    text = given
+    if given.startswith("@"):
+        path = Path(given[1:])
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{given}: expected a UTF-8 text file at {path}: {error}",
+                "give @PATH of a text file; a text that begins with @ goes into a file, too",
+            ) from error
+    size = len(text.encode(errors="surrogateescape"))
+    if not 0 < size <= longest:
+        raise DataError(
+            f"{given[:60]!r}: expected 1 to {longest} bytes of text, got {size}",
+            "give a text, or @PATH of a text file",
+        )
+    return text

@@ -1,0 +1,382 @@
+"""Bases from the transformers library: encoders that get a head for classes, and classifiers that have one.
+
+A name is a folder or a model's name on a hub. What the hub has is looked for in its cache first. Code that a
+model brings is never run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from core.bases import digest
+from core.contract import Base, Structure
+from core.errors import BaseError
+from plugins.nlp import options
+from plugins.nlp.padding import Part
+from plugins.nlp.tokens import pack
+
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "README.md", "1_Pooling/*")
+"""The files of a hub's model that are fetched; where it has no safetensors, also `pytorch_model*.bin`."""
+
+LICENCES = {
+    "apache-2.0": "Apache-2.0",
+    "mit": "MIT",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-4.0": "CC-BY-4.0",
+    "cc-by-sa-4.0": "CC-BY-SA-4.0",
+    "cc-by-nc-4.0": "CC-BY-NC-4.0",
+    "cc0-1.0": "CC0-1.0",
+    "gpl-3.0": "GPL-3.0-only",
+    "agpl-3.0": "AGPL-3.0-only",
+}
+"""A hub's names of licences, where SPDX writes them otherwise."""
+
+
+class TextEncoder(nn.Module):
+    """An encoder's token states, pooled, and a linear head.
+
+    Args:
+        backbone: called with `input_ids` and `attention_mask`, gives `last_hidden_state`.
+        width: of the token states.
+        pooling: `mean` over the tokens that are no padding, or `cls`, the first token's state.
+        classes: of the head; none at first, so that `grow` makes them.
+    """
+
+    def __init__(self, backbone: nn.Module, width: int, pooling: str, classes: int = 0) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling = pooling
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about a layer without outputs
+            self.head = nn.Linear(width, classes)
+        self.structure = Structure(axes={"classes": (("head.weight", 0), ("head.bias", 0))}, head=("head",))
+
+    def forward(self, parts: Sequence[Part]) -> Tensor:
+        """Texts in parts, each (n, time), to (texts, classes) logits, in the parts' order.
+
+        All parts' tokens are looked up together: the gradient of the table of embeddings, which is most of a small
+        encoder and mostly zeros, is then written once and not for each part.
+        """
+        tables = self.backbone.get_input_embeddings()  # type: ignore[operator]
+        looked_up = tables(torch.cat([part["ids"].flatten() for part in parts]))
+        pooled = []
+        for part, flat in zip(parts, looked_up.split([part["ids"].numel() for part in parts]), strict=True):
+            mask = part["mask"]
+            embedded = flat.view(*mask.shape, -1)
+            states = self.backbone(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+            if self.pooling == "cls":
+                pooled.append(states[:, 0])
+            else:
+                weights = mask[..., None].to(states.dtype)
+                pooled.append((states * weights).sum(1) / weights.sum(1))
+        logits: Tensor = self.head(torch.cat(pooled))
+        return logits
+
+
+class SequenceClassifier(nn.Module):
+    """A classifier of the transformers library, with its own head, the last linear layer that has its labels."""
+
+    def __init__(self, backbone: nn.Module, head: str) -> None:
+        super().__init__()
+        self.backbone = backbone
+        name = f"backbone.{head}"
+        places = [(f"{name}.weight", 0)]
+        if self.get_submodule(name).bias is not None:
+            places.append((f"{name}.bias", 0))
+        self.structure = Structure(axes={"classes": tuple(places)}, head=(name,))
+
+    def forward(self, parts: Sequence[Part]) -> Tensor:
+        """As `TextEncoder.forward`."""
+        return torch.cat(
+            [self.backbone(input_ids=part["ids"], attention_mask=part["mask"]).logits for part in parts]
+        )
+
+
+class Transformers:
+    """The base source `nlp.transformers`."""
+
+    def __init__(self, options: options.Transformers) -> None:
+        self._options = options
+
+    def load(self) -> Base:
+        """Raises `BaseError` where the model or its tokenizer is not to be had, is none for text, or lacks weights."""
+        name = self._options.name
+        folder = located(name, self._options.revision)
+        with _quiet():
+            config = _config(folder, name)
+            read = _model(folder, name, config, self._options.pooling)
+            tokenizer = _tokenizer(folder, name)
+        longest = _longest(folder, config, tokenizer)
+        return Base(
+            read.model,
+            digest(read.model.state_dict()),
+            licence(folder),
+            _origin(name, folder),
+            {
+                "task": {
+                    "tokenizer": pack(tokenizer.backend_tokenizer),
+                    "longest": longest,
+                    "labels": read.labels,
+                }
+            },
+            fresh=read.fresh,
+            notes=read.notes,
+        )
+
+
+def located(name: str, revision: str | None) -> Path:
+    """The folder with a model's files: `name` itself, or its copy in the hub's cache, fetched where it is not there.
+    Raises `BaseError`."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith((".", "~")):
+        raise BaseError(
+            f"{name!r} is no folder" + (", it is a file" if path.is_file() else " here"),
+            "give the folder that has the model's config.json, or a model's name on the hub, as owner/model",
+        )
+    import huggingface_hub as hub
+    from huggingface_hub import errors
+
+    with _quiet():
+        try:
+            cached = Path(hub.snapshot_download(name, revision=revision, local_files_only=True))
+            if (cached / "config.json").is_file():
+                return cached
+        except (errors.HFValidationError, errors.LocalEntryNotFoundError, OSError):
+            pass
+        what = f"{name!r} is no folder here, not in the hub's cache"
+        at = f" --revision {revision}" if revision else ""
+        offline = (
+            f"where there is a network: `hf download {name}{at} --local-dir FOLDER`, then base.name=FOLDER; or copy its"
+            f" cache, {hub.constants.HF_HUB_CACHE}, and name it with HF_HOME"
+        )
+        if hub.constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
+            raise BaseError(f"{what}, and HF_HUB_OFFLINE keeps from asking {hub.constants.ENDPOINT}", offline)
+        try:
+            info = hub.HfApi().model_info(name, revision=revision, timeout=10)
+            files = [file.rfilename for file in info.siblings or ()]
+            weights = () if any(f.endswith(".safetensors") for f in files) else ("pytorch_model*.bin",)
+            return Path(hub.snapshot_download(name, revision=revision, allow_patterns=[*WANTED, *weights]))
+        except errors.RevisionNotFoundError as error:
+            raise BaseError(
+                f"{name!r} has no revision {revision!r} on the hub", "check base.revision"
+            ) from error
+        except errors.GatedRepoError as error:
+            raise BaseError(
+                f"{name!r} is given out on the hub to those alone who have accepted its terms",
+                "accept them on its page, then `hf auth login`",
+            ) from error
+        except errors.RepositoryNotFoundError as error:
+            raise BaseError(
+                f"{what}, and {hub.constants.ENDPOINT} knows no model of that name (or it is private)",
+                "check the spelling, owner/model; for a private one `hf auth login`",
+            ) from error
+        except Exception as error:  # every kind of broken network has its own
+            raise BaseError(f"{what}, and {hub.constants.ENDPOINT} does not answer", offline) from error
+
+
+def licence(folder: Path) -> str:
+    """The licence of the model's card (README.md), as SPDX writes it; NOASSERTION where the card says none."""
+    named = card(folder).get("license")
+    if not isinstance(named, str) or not named:
+        return "NOASSERTION"
+    return LICENCES.get(named.lower(), named)
+
+
+def card(folder: Path) -> Mapping[str, Any]:
+    """The front matter of a model's README.md, empty where there is none that can be read."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        found = re.match(r"\s*---\s*\n(.*?)\n---", text, re.DOTALL)
+        content = yaml.safe_load(found[1]) if found else {}
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _origin(name: str, folder: Path) -> str:
+    commit = folder.name if folder.parent.name == "snapshots" else ""
+    return f"{name}@{commit}" if commit else name
+
+
+def _config(folder: Path, name: str) -> Any:
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file():
+        there = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise BaseError(
+            f"{name!r} is no transformers model: {folder} has no config.json, it has {there}",
+            "give the folder that `save_pretrained` or `hf download` wrote",
+        )
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BaseError(
+            f"{name!r}: {folder / 'config.json'} cannot be read: {_first_line(error)}",
+            "models whose code is not in the transformers library are not loaded; else restore the file",
+        ) from error
+
+
+class Read(NamedTuple):
+    """The wrapped model, its labels, what makes a new one of the same structure, and what a user should know."""
+
+    model: nn.Module
+    labels: list[str]
+    fresh: Callable[[], nn.Module]
+    notes: list[str]
+
+
+def _model(folder: Path, name: str, config: Any, pooling: str | None) -> Read:
+    import transformers
+
+    classifies = any(a.endswith("ForSequenceClassification") for a in config.architectures or ())
+    classifies = classifies and config.num_labels > 1
+    auto: Any = transformers.AutoModelForSequenceClassification if classifies else transformers.AutoModel
+    try:
+        model, info = auto.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except Exception as error:  # the library, safetensors and pickle have many
+        raise BaseError(
+            f"{name!r}: the weights in {folder} cannot be loaded: {_first_line(error)}",
+            "the folder should have model.safetensors as `save_pretrained` writes it",
+        ) from error
+    pooled = bool(getattr(model, "pooler", None)) and not classifies
+    missing = [key for key in info["missing_keys"] if not (pooled and key.startswith("pooler."))]
+    wrong = [f"missing: {key}" for key in sorted(missing)]
+    wrong += [f"of another shape: {key}" for key in sorted(map(str, info["mismatched_keys"]))]
+    if wrong:
+        raise BaseError(
+            f"{name!r}: the weights in {folder} do not fill {type(model).__name__}:"
+            + "".join(f"\n  - {line}" for line in wrong),
+            "restore the file, or use the folder of the whole model",
+        )
+    notes = []
+    if info["unexpected_keys"]:
+        names = ", ".join(sorted(info["unexpected_keys"]))
+        notes.append(f"the file's tensors that {type(model).__name__} has no place for are left out: {names}")
+    if classifies:
+        head = _head(model, config.num_labels, name)
+        labels = [str(config.id2label[i]) for i in range(config.num_labels)]
+        return Read(
+            SequenceClassifier(model, head),
+            labels,
+            lambda: SequenceClassifier(auto.from_config(config), head),
+            notes,
+        )
+    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
+        raise BaseError(
+            f"{name!r} is a {config.model_type}, no text encoder",
+            "use an encoder, such as BERT, MiniLM or RoBERTa",
+        )
+    way = pooling or _pooling(folder)
+
+    def wrap(backbone: Any) -> TextEncoder:
+        if getattr(backbone, "pooler", None) is not None:
+            backbone.pooler = None  # trained for another task, and not used here
+        return TextEncoder(backbone, config.hidden_size, way)
+
+    return Read(wrap(model), [], lambda: wrap(auto.from_config(config)), notes)
+
+
+def _head(model: nn.Module, labels: int, name: str) -> str:
+    linear = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and m.out_features == labels]
+    if not linear:
+        raise BaseError(
+            f"{name!r}: {type(model).__name__} has no linear layer with {labels} outputs to be its head",
+            "use the encoder it was made from",
+        )
+    return str(linear[-1])
+
+
+def _pooling(folder: Path) -> str:
+    """As sentence-transformers' `1_Pooling/config.json` says; the mean where there is none."""
+    try:
+        config = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "mean"
+    return "cls" if config.get("pooling_mode_cls_token") is True else "mean"
+
+
+def _tokenizer(folder: Path, name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    hint = "put the model's tokenizer.json beside its config.json"
+    there = (
+        "tokenizer.json",
+        "vocab.txt",
+        "vocab.json",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+        "tokenizer.model",
+    )
+    if not any((folder / file).is_file() for file in there):
+        raise BaseError(f"{name!r} has no tokenizer: {folder} has neither of {', '.join(there)}", hint)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # as above
+        raise BaseError(
+            f"{name!r}: the tokenizer in {folder} cannot be read: {_first_line(error)}", hint
+        ) from error
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise BaseError(
+            f"{name!r}: its tokenizer, {type(tokenizer).__name__}, has no fast form (tokenizer.json)", hint
+        )
+    return tokenizer
+
+
+def _longest(folder: Path, config: Any, tokenizer: Any) -> int:
+    """How many tokens the model reads at most."""
+    found = [int(tokenizer.model_max_length)] if tokenizer.model_max_length < 1_000_000 else []
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        offset = (config.pad_token_id or 0) + 1 if config.model_type in _OFFSET else 0
+        found.append(positions - offset)
+    return min(found, default=512)
+
+
+_OFFSET = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "mpnet",
+           "longformer", "ibert", "xmod"}  # fmt: skip
+"""Models whose positions are counted from behind the padding's index."""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' progress bars and reports: what matters is said here."""
+    from huggingface_hub import utils as hub
+    from transformers.utils import logging as library
+
+    before, log = library.get_verbosity(), logging.getLogger("huggingface_hub")
+    level = log.level
+    library.set_verbosity_error()  # type: ignore[no-untyped-call]
+    library.disable_progress_bar()  # type: ignore[no-untyped-call]
+    hub.disable_progress_bars()  # type: ignore[attr-defined]
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        library.set_verbosity(before)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,221 @@
+"""Users' own texts, and what bad ones are told."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from core.contract import Row
+from core.data.rows import is_streamed
+from core.errors import DataError, DataWarning
+from plugins.nlp import options
+from plugins.nlp.texts import Texts
+
+ROWS = [(f"text number {i}", "even" if i % 2 == 0 else "odd") for i in range(20)]
+
+
+def texts(path: object, **rest: object) -> Mapping[str, Sequence[Row]]:
+    return Texts(options.Texts.model_validate({"path": path, **rest})).rows()
+
+
+def csv(path: Path, rows: Sequence[tuple[str, ...]], header: Sequence[str] = ("text", "label")) -> str:
+    path.write_text("".join(",".join(row) + "\n" for row in [tuple(header), *rows]))
+    return str(path)
+
+
+def written(folder: Path, form: str) -> str:
+    """ROWS in a file of that form."""
+    path = folder / f"rows.{form}"
+    if form in ("csv", "tsv", "csv.gz"):
+        mark = "\t" if form == "tsv" else ","
+        content = "".join(mark.join(row) + "\n" for row in [("text", "label"), *ROWS]).encode()
+        path.write_bytes(gzip.compress(content) if form.endswith("gz") else content)
+    elif form == "jsonl":
+        path.write_text("".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in ROWS))
+    elif form == "parquet":
+        columns = {"text": [t for t, _ in ROWS], "label": [y for _, y in ROWS]}
+        pa.parquet.write_table(pa.table(columns), path)
+    else:
+        path.write_text("".join(f"{y} {t}\n" for t, y in ROWS))
+    return str(path)
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "csv.gz", "jsonl", "parquet", "all"])
+def test_every_form_of_file_gives_the_same_rows(tmp_path: Path, form: str) -> None:
+    """All of them, each in one split, streamed."""
+    splits = texts(written(tmp_path, form))
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 14, "select": 2, "report": 4}
+    assert all(is_streamed(rows) for rows in splits.values())
+    found = [(row.inputs["text"], row.target) for rows in splits.values() for row in rows]
+    assert sorted(found) == sorted(ROWS)
+    again = texts(written(tmp_path, "csv"))
+    assert [list(rows) for rows in splits.values()] == [list(rows) for rows in again.values()]
+
+
+def test_files_of_splits_stay_what_they_are(tmp_path: Path) -> None:
+    """A folder is read by its files' names, a mapping as it says; without a select file train gives some."""
+    for name, part in {"train": ROWS[:12], "dev": ROWS[12:16], "test": ROWS[16:]}.items():
+        csv(tmp_path / f"my_{name}.csv", part)
+    folder = {name: list(rows) for name, rows in texts(str(tmp_path)).items()}
+    assert [row.inputs["text"] for row in folder["report"]] == [text for text, _ in ROWS[16:]]
+    assert [row.inputs["text"] for row in folder["select"]] == [text for text, _ in ROWS[12:16]]
+    named = {
+        "train": str(tmp_path / "my_train.csv"),
+        "select": str(tmp_path / "my_dev.csv"),
+        "report": str(tmp_path / "my_test.csv"),
+    }
+    assert {name: list(rows) for name, rows in texts(named).items()} == folder
+    (tmp_path / "my_dev.csv").unlink()
+    without = texts(str(tmp_path), splits={"how": "stratified", "select": 4})
+    assert {name: len(rows) for name, rows in without.items()} == {"train": 8, "select": 4, "report": 4}
+    assert list(without["report"]) == folder["report"]
+
+
+def test_splits_may_come_from_a_column_or_keep_groups_together(tmp_path: Path) -> None:
+    """As the options of splits say; intervals resample the groups."""
+    rows = [
+        (text, label, "test" if i > 15 else "val" if i > 11 else "train")
+        for i, (text, label) in enumerate(ROWS)
+    ]
+    path = csv(tmp_path / "a.csv", rows, ("text", "label", "split"))
+    sizes = {name: len(part) for name, part in texts(path, splits={"how": "column"}).items()}
+    assert sizes == {"train": 12, "select": 4, "report": 4}
+    rows = [(text, label, f"author {i // 4}") for i, (text, label) in enumerate(ROWS)]
+    path = csv(tmp_path / "b.csv", rows, ("text", "label", "author"))
+    grouped = texts(path, group="author", splits={"how": "grouped", "by": "author"})
+    groups = [{row.group for row in part} for part in grouped.values()]
+    assert sum(map(len, groups)) == len(set().union(*groups)) == 5
+
+
+def test_columns_are_guessed_and_the_user_is_told(tmp_path: Path) -> None:
+    """Well-known names first; then the one that is left."""
+    path = csv(
+        tmp_path / "a.csv", [(str(i), t, y) for i, (t, y) in enumerate(ROWS)], ("id", "Review", "Stars")
+    )
+    with pytest.warns(DataWarning, match="'Review' is taken for the text and 'Stars' for the label"):
+        rows = texts(path)["train"]
+    assert rows[0].inputs["text"].startswith("text number")
+    path = csv(tmp_path / "b.csv", ROWS, ("frobnicated", "label"))
+    with pytest.warns(DataWarning, match="'frobnicated' is taken for the text"):
+        texts(path)
+    both = texts(
+        csv(tmp_path / "c.csv", [(f"title {i}", t, y) for i, (t, y) in enumerate(ROWS)], ("a", "b", "c")),
+        text=["a", "b"],
+        label="c",
+    )
+    assert all("title" in row.inputs["text"].split("\n")[0] for row in both["train"])
+
+
+def test_lines_of_label_and_text_are_read_in_their_encoding(tmp_path: Path) -> None:
+    """U+0085 is a letter's byte in other encodings, and no end of a line."""
+    path = tmp_path / "train.txt"
+    path.write_bytes("".join(f"{y}\t {t} caf\xe9 \x85 end\r\n\r\n" for t, y in ROWS).encode("latin-1"))
+    rows = texts(str(path), encoding="latin-1")["train"]
+    assert all(row.inputs["text"].endswith("caf\xe9 \x85 end") for row in rows)
+
+
+Write = Callable[[Path], object]
+
+
+def lines(*content: str) -> Write:
+    def write(path: Path) -> object:
+        (path / "rows.csv").write_text("".join(f"{line}\n" for line in content))
+        return str(path / "rows.csv")
+
+    return write
+
+
+GOOD = [f"{text},{label}" for text, label in ROWS]
+
+
+def in_bytes(name: str, content: bytes) -> Write:
+    def write(path: Path) -> object:
+        (path / name).write_bytes(content)
+        return str(path / name)
+
+    return write
+
+
+def unseen(path: Path) -> object:
+    return {
+        "train": csv(path / "train.csv", ROWS[:12]),
+        "report": csv(path / "test.csv", [*ROWS[12:], ("new", "third"), ("newer", "third")]),
+    }
+
+
+def mixed(path: Path) -> object:
+    rows = [{"text": t, "label": y} for t, y in ROWS]
+    rows[7]["label"] = {"name": "odd"}  # type: ignore[assignment]
+    (path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path / "rows.jsonl")
+
+
+NO_NAME = "none of its columns is called as a text is; they are 'a', 'b', 'c'"
+LONE = r"the class 'third' has one example \(.*rows\.csv, line 22\)"
+UNSEEN = r"the label 'third' stands in report, 2 times, and never in train.*test\.csv, line 10"
+BAD: Mapping[str, tuple[Write, str, str]] = {
+    "an empty file": (in_bytes("rows.csv", b""), r"rows\.csv is empty", "how it was made"),
+    "empty lines": (in_bytes("rows.txt", b"\n\n"), r"rows\.txt is empty", "check the path"),
+    "no file": (lambda path: str(path / "no.csv"), r"there is no file .*no\.csv", "check the path"),
+    "no rows": (lines("text,label"), "a header and no rows", "nothing to learn from"),
+    "one class": (lines("text,label", *(f"{t},even" for t, _ in ROWS)), "one class alone, 'even'", "add"),
+    "one example": (lines("text,label", *GOOD, "alone,third"), LONE, "add examples"),
+    "unseen label": (unseen, UNSEEN, "stratified"),
+    "no column": (lines("a,b,c", *(f"{row},1" for row in GOOD)), NO_NAME, "data.text=COLUMN"),
+    "mixed types": (mixed, r"rows\.jsonl, line 8.* column 'label' is an object", "same type"),
+    "a table's encoding": (in_bytes("a.csv", b"text,label\nok,a\ncaf\xe9,b\n"), r"a\.csv, line 3", "UTF-8"),
+    "lines' encoding": (in_bytes("a.txt", b"a ok\nb caf\xe9\n"), r"a\.txt, line 2: byte 0xe9", "=latin-1"),
+    "no text": (lines("text,label", *GOOD[:4], ",even", *GOOD[4:]), r"line 6, column 'text'", "fill it in"),
+    "white space": (
+        lines("text,label", *GOOD[:4], '" ",odd', *GOOD[4:]),
+        r"line 6, column 'text'",
+        "fill it in",
+    ),
+    "no label": (lines("text,label", *GOOD[:4], "text,", *GOOD[4:]), r"line 6, column 'label'", "fill it in"),
+    "label alone": (in_bytes("a.txt", b"a one\nb\na two\nb two\n"), r"1 of 4 rows .*line 2", "fill in or"),
+}
+
+
+@pytest.mark.parametrize(("write", "said", "hint"), BAD.values(), ids=BAD)
+def test_bad_data_is_refused_with_its_place(tmp_path: Path, write: Write, said: str, hint: str) -> None:
+    """Each says what, where, and what to do."""
+    with pytest.raises(DataError, match=said) as caught:
+        texts(write(tmp_path))
+    assert hint in caught.value.hint
+    assert caught.value.hint
+
+
+def test_a_named_column_that_is_missing_is_told_those_there_are(tmp_path: Path) -> None:
+    """With the nearest of them."""
+    path = csv(tmp_path / "a.csv", ROWS, ("text", "label"))
+    with pytest.raises(DataError, match=r"no column 'txet'; its columns are 'text', 'label'"):
+        texts(path, text="txet")
+
+
+def test_a_table_in_another_encoding_is_told_how_to_be_converted(tmp_path: Path) -> None:
+    """Tables are UTF-8."""
+    with pytest.raises(DataError, match="tables are read as UTF-8") as caught:
+        texts(csv(tmp_path / "a.csv", ROWS), encoding="latin-1")
+    assert "iconv -f latin-1" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], "no file for train and report: it has no file"),
+        (["train.csv"], r"no file for report: it has train\.csv"),
+        (["train.csv", "other_train.csv", "test.csv"], r"2 files that could be train"),
+    ],
+)
+def test_a_folder_whose_files_are_unclear_is_refused(tmp_path: Path, names: list[str], said: str) -> None:
+    """The error lists what is there."""
+    for name in names:
+        csv(tmp_path / name, ROWS)
+    with pytest.raises(DataError, match=said):
+        texts(str(tmp_path))
