@@ -26,7 +26,7 @@ import pyarrow.parquet
 from core.data.values import ARROW, UTF8_HINT, WANTED, Wrong, not_utf8, shortened
 from core.errors import DataError
 
-BLOCK = 4 << 20
+BLOCK = 2 << 20
 """Bytes of a file that are looked at together; no row of a CSV may be longer."""
 
 

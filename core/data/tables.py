@@ -61,6 +61,14 @@ def read_table(
     return table.replace_schema_metadata({"path": str(path)})
 
 
+def column_names(path: Path) -> list[str]:
+    """The columns that the file has, in order. Raises what `read_table` does."""
+    _require_pyarrow()
+    from core.data.sources import open_source
+
+    return list(open_source(Path(path)).header)
+
+
 def place(table: pa.Table, row: int) -> str:
     """Where a row of a table that `read_table` gave stands, as in "reviews.csv, line 12". Reads the file up to there:
     for messages."""
