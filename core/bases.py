@@ -50,7 +50,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     """Copy tensors into the model's parameters and buffers, converted to their dtype. Raises `BaseError`
-    that lists every tensor that is missing, not wanted, or of another shape; then the model is unchanged."""
+    that lists every tensor that is missing, not wanted, of another shape, or whole numbers where there are to be
+    others; then the model is unchanged."""
     own = model.state_dict()
     wrong = [f"missing: {name} {tuple(own[name].shape)}" for name in own if name not in tensors]
     wrong += [
@@ -60,6 +61,11 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
         f"{name}: the file has {tuple(tensors[name].shape)}, the architecture {tuple(own[name].shape)}"
         for name in own
         if name in tensors and own[name].shape != tensors[name].shape
+    ]
+    wrong += [
+        f"{name}: the file has {tensors[name].dtype}, the architecture {own[name].dtype}"
+        for name in own
+        if name in tensors and own[name].is_floating_point() != tensors[name].is_floating_point()
     ]
     if wrong:
         listed = "".join(f"\n  - {line}" for line in wrong)

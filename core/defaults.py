@@ -26,6 +26,13 @@ taoke_api = API
 def taoke_register() -> Iterable[Component]:
     return [
         Component(
+            "base",
+            "core.file",
+            "weights in a safetensors or torch file, for an architecture that you name",
+            "core.base_file:File",
+            "core.options:File",
+        ),
+        Component(
             "edit",
             "core.grow",
             "more entries along a named axis",

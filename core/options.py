@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from core.components import Options
 
@@ -15,7 +15,55 @@ LabelWeights = Annotated[
     ),
 ]
 """By label; a recipe may write the label `3` without quotes."""
+Label = Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, int) else given)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Layout(Options):
+    """What a model says of itself in its attribute `structure`."""
+
+    axes: dict[str, list[tuple[str, int]]] = Field(
+        {},
+        description="by axis, the parameters along it, each with its dimension: `classes: [[fc.weight, 0]]`",
+    )
+    head: list[str] = Field([], description="the modules or parameters that make the output")
+
+
+class File(Options):
+    """Weights in a file, and what makes their architecture."""
+
+    path: str = Field(description="a safetensors file, or one that torch.save made of tensors")
+    architecture: str = Field(
+        description="what makes the model: `module:callable` or `path/to/file.py:callable`"
+    )
+    arguments: dict[str, Any] | None = Field(
+        None, description="keywords for it; without them the card's, where the weights have one"
+    )
+    key: str | None = Field(
+        None, description="the file's entry with the state dict, where it has several that may be it"
+    )
+    prefix: str | None = Field(
+        None, description="what to strip from the names in the file; `module.` before all is stripped unasked"
+    )
+    rename: dict[str, str] = Field(
+        {}, description="tensors or modules of the file, by the architecture's name for them"
+    )
+    head: str | None = Field(None, description="the layer whose outputs are the classes")
+    structure: Layout | None = Field(
+        None, description="axes and head, where the model does not say and the head is no single layer"
+    )
+    labels: list[Label] | None = Field(None, description="the classes' labels, in the order of the outputs")
+    licence: str | None = Field(None, description="an SPDX name; without it the card's")
+    origin: str | None = Field(None, description="where the weights come from; without it the card's")
+    preprocessing: dict[str, Any] | None = Field(
+        None, description="what the base brings for transforms and the task; without it the card's"
+    )
+
+    @model_validator(mode="after")
+    def _one_head(self) -> File:
+        if self.head is not None and self.structure is not None:
+            raise ValueError("give `head` or `structure`, not both")
+        return self
 
 
 class Grow(Options):
