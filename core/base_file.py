@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from core import options
-from core.bases import digest, fill
+from core.bases import digest
 from core.components import install_hint
 from core.contract import JSON, Base, Structure
 from core.errors import BaseError, nearest, raised_at
-from core.foreign import completed, prefix_to_strip, read_foreign, renamed
+from core.foreign import fit, read_foreign
 
 UNKNOWN_LICENCE = "unknown"
 
@@ -46,27 +46,18 @@ class File:
         arguments = card.get("architecture", {}) if o.arguments is None else o.arguments
         with torch.random.fork_rng(devices=[]):  # the architecture's own first weights are replaced
             model = self._build(arguments)
-        own = set(model.state_dict())
-        named, renaming = renamed(tensors, own, o.prefix, o.rename, what)
-        _refuse_nan(named, what)
-        filled, completing = completed(model, named)
-        try:
-            fill(model, filled, what)
-        except BaseError as error:
-            prefix = prefix_to_strip(named, own)
-            error.hint += f", or strip what stands before the names: base.prefix={prefix}" if prefix else ""
-            raise
+        made, fitting = fit(model, tensors, what, o.prefix, o.rename)
         preprocessing = dict(card.get("preprocessing", {}) if o.preprocessing is None else o.preprocessing)
         if o.labels is not None:
             preprocessing["task"] = {**preprocessing.get("task", {}), "labels": o.labels}
         self._check_labels(model, preprocessing)
         licence = o.licence or card.get("licence")
-        notes += [*more, *renaming, *completing]
+        notes += [*more, *fitting]
         if not licence:
             notes.append("its licence is not known; base.licence says it")
         return Base(
             model,
-            digest(named),
+            made,
             licence or UNKNOWN_LICENCE,
             o.origin or card.get("origin") or self._path.name,
             preprocessing,
@@ -266,13 +257,3 @@ def _check_structure(model: nn.Module, what: str) -> None:
                 f"{what}: base.structure.head names {name!r}, which is no module or parameter",
                 nearest(name, known),
             )
-
-
-def _refuse_nan(tensors: Mapping[str, Tensor], what: str) -> None:
-    wrong = {name: int(t.isnan().sum()) for name, t in tensors.items() if t.is_floating_point()}
-    listed = [f"\n  - {name}: {count} of {tensors[name].numel()}" for name, count in wrong.items() if count]
-    if listed:
-        raise BaseError(
-            f"{what}: its weights are not all numbers (NaN):" + "".join(listed),
-            "get weights from before training broke",
-        )

@@ -66,6 +66,12 @@ Overrides = Annotated[
     typer.Argument(metavar="[key=value ...]", help="Changes to the recipe, as fine_tune.lr=0.01."),
 ]
 Shell = Annotated[Path, typer.Argument(metavar="SHELL", help="A shell, or the folder of a run that has one.")]
+BasePath = Annotated[
+    str | None,
+    typer.Option(
+        "--base", metavar="PATH", help="Where the shell's base is, if no longer where the run had it."
+    ),
+]
 
 
 class Output:
@@ -182,14 +188,18 @@ def plan(
 
 @app.command("eval")
 def evaluate(
-    shell: Shell, device: Device = "cpu", plugin_file: PluginFile = None, as_json: Json = False
+    shell: Shell,
+    device: Device = "cpu",
+    base: BasePath = None,
+    plugin_file: PluginFile = None,
+    as_json: Json = False,
 ) -> None:
     """Score a shell again on its recipe's report split. Exits with 1 where the numbers are not those of the
     run."""
     with _reporting(as_json=as_json) as output:
         from core.shell.read import load
 
-        adapted = load(shell, device=device, plugin_files=plugin_file or ())
+        adapted = load(shell, device=device, plugin_files=plugin_file or (), base=base)
         scores, recorded = adapted.evaluate(), adapted.recorded
         same = scores == recorded
         document = {
@@ -220,6 +230,7 @@ def predict(
         list[str], typer.Argument(metavar="INPUT...", help="What the task reads: see its plugin's README.")
     ],
     device: Device = "cpu",
+    base: BasePath = None,
     plugin_file: PluginFile = None,
     as_json: Json = False,
 ) -> None:
@@ -227,7 +238,7 @@ def predict(
     with _reporting(as_json=as_json) as output:
         from core.shell.read import load
 
-        predictions = load(shell, device=device, plugin_files=plugin_file or ()).predict(inputs)
+        predictions = load(shell, device=device, plugin_files=plugin_file or (), base=base).predict(inputs)
         document = [{"input": given, **row} for given, row in zip(inputs, predictions, strict=True)]
 
         def render(console: Console) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from core.bases import read_tensors
+from core.bases import digest, fill, read_tensors
 from core.errors import BaseError, nearest
 
 ENTRIES = ("state_dict", "model_state_dict", "model", "weights")
@@ -49,6 +49,30 @@ def read_foreign(path: Path, key: str | None, what: str) -> tuple[dict[str, Tens
             "save the model's state_dict() alone",
         )
     return {name: tensor.detach() for name, tensor in state.items()}, notes
+
+
+def fit(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    what: str,
+    prefix: str | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> tuple[str, list[str]]:
+    """Fill a model with a file's tensors; the digest of these under the model's names, and notes on what was done.
+    Raises `BaseError` that lists all that do not fit, or those that hold NaN."""
+    own = set(model.state_dict())
+    named, notes = renamed(tensors, own, prefix, rename or {}, what)
+    filled, more = completed(model, named)
+    try:
+        fill(model, filled, what)
+    except BaseError as error:
+        strip = prefix_to_strip(named, own)
+        error.hint += (
+            f", or strip {strip!r} from the names (`prefix` of the base source `file`)" if strip else ""
+        )
+        raise
+    _refuse_nan(named, what)
+    return digest(named), [*notes, *more]
 
 
 def renamed(
@@ -120,6 +144,16 @@ def prefix_to_strip(tensors: Mapping[str, Tensor], own: set[str]) -> str:
         if hits > most:
             best, most = prefix, hits
     return best
+
+
+def _refuse_nan(tensors: Mapping[str, Tensor], what: str) -> None:
+    wrong = {name: int(t.isnan().sum()) for name, t in tensors.items() if t.is_floating_point()}
+    listed = [f"{name}: {count} of {tensors[name].numel()}" for name, count in wrong.items() if count]
+    if listed:
+        raise BaseError(
+            f"{what}: its weights are not all numbers (NaN):" + _listed(listed),
+            "get weights from before training broke",
+        )
 
 
 def _refuse_unreadable(path: Path, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from core.bases import digest, read_tensors
 from core.context import Context, pick_device
-from core.contract import ADAPTED, JSON, REPORT, BaseSource, Dataset, Prediction, Row, Task
+from core.contract import ADAPTED, JSON, REPORT, Base, BaseSource, Dataset, Prediction, Row, Task
 from core.edits import replay
 from core.errors import BaseError, PluginError, ShellError, nearest
 from core.evidence.scores import score
@@ -88,13 +88,21 @@ class Adapted:
         )
 
 
-def load(shell: str | Path, *, device: str = "cpu", plugin_files: Sequence[str | Path] = ()) -> Adapted:
+def load(
+    shell: str | Path,
+    *,
+    device: str = "cpu",
+    plugin_files: Sequence[str | Path] = (),
+    base: str | Path | None = None,
+) -> Adapted:
     """Load an adapted model.
 
     Args:
         shell: a shell, or the folder of a run that has one.
         device: where to compute, as torch names it.
         plugin_files: the Python files that are plugins, where the run had any.
+        base: where the base is to be had, if no longer where the run had it: the `path` of its source, or the
+            `name` of one that has no path. It has to be the same base.
 
     Raises:
         ShellError: the shell is missing, incomplete, damaged or of another format.
@@ -117,14 +125,13 @@ def load(shell: str | Path, *, device: str = "cpu", plugin_files: Sequence[str |
     )
     recipe = context.recipe
     with context.plugins.attributing(context):
-        source: BaseSource = context.make(recipe.base)
-        base = source.load()
-        if base.digest != described["base"]["digest"]:
+        found = _find_base(context, base)
+        if found.digest != described["base"]["digest"]:
             raise BaseError(
-                f"{folder} was made from the base {described['base']['digest']}, and {base.origin} is {base.digest}",
+                f"{folder} was made from the base {described['base']['digest']}, and {found.origin} is {found.digest}",
                 "use the same base: a delta on another one is another model",
             )
-        model, _ = replay(context.plugins.components, deepcopy(base.model), described["edits"])
+        model, _ = replay(context.plugins.components, deepcopy(found.model), described["edits"])
         _apply(model, folder, described)
         steps = [
             Fitted(use.name, context.make(use), state, use.options)
@@ -140,6 +147,29 @@ def load(shell: str | Path, *, device: str = "cpu", plugin_files: Sequence[str |
             data=provenance["data"],
             recorded=provenance["evidence"]["contenders"][ADAPTED],
         )
+
+
+def _find_base(context: Context, elsewhere: str | Path | None) -> Base:
+    """The base that the recipe names, or, with its source's `path` or `name` replaced, the one `elsewhere`."""
+    use, components = context.recipe.base, context.plugins.components
+    model = components.options_of(components.find("base", use.name))
+    place = next((option for option in ("path", "name") if model and option in model.model_fields), None)
+    if elsewhere is not None:
+        if place is None:
+            raise BaseError(
+                f"the base source {use.name!r} has neither a path nor a name: it cannot be told of {elsewhere}",
+                "leave --base out",
+            )
+        use = replace(use, options={**use.options, place: str(elsewhere)})
+    source: BaseSource = context.make(use)
+    try:
+        return source.load()
+    except BaseError as error:
+        gone = place == "name" or (place == "path" and not Path(use.options["path"]).expanduser().exists())
+        if gone and elsewhere is None:
+            also = f"--base (`base=` in Python) names the {place} of the same base elsewhere"
+            error.hint = f"{error.hint}; {also}" if error.hint else also
+        raise
 
 
 def _resolve(folder: Path, provenance: Mapping[str, Any], plugin_files: Sequence[Path]) -> Resolved:

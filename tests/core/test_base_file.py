@@ -22,6 +22,7 @@ from core.bases import digest, save_base
 from core.contract import Structure
 from core.errors import BaseError
 from core.foreign import read_foreign
+from core.shell.read import load as load_shell
 
 TOY = Path(__file__).parent / "toy.py"
 
@@ -576,7 +577,7 @@ def test_prefix_that_would_make_them_fit_is_proposed(fails, saved, model):
     """One that no wrapper is known to leave is not stripped unasked."""
     error = fails(saved({f"model.{name}": tensor for name, tensor in model.state_dict().items()}))
     assert "not in the architecture: model.fc.weight" in error.message
-    assert "base.prefix=model." in error.hint
+    assert "strip 'model.' from the names" in error.hint
 
 
 def test_weights_that_are_no_numbers_are_counted(fails, saved, model):
@@ -698,8 +699,9 @@ def halves_file(tmp_path):
     return tmp_path / "halves.pth"
 
 
-def test_run_from_a_foreign_checkpoint_seals_a_shell_that_scores_the_same(toy, cli, tmp_path):
-    """Through the command line: read, edited, trained, sealed, and found again; what was done is told."""
+@pytest.fixture
+def run_from_file(toy, tmp_path):
+    """A run of the toy from that checkpoint: what it printed, and the checkpoint."""
     path = halves_file(tmp_path)
     base = {
         "source": "file",
@@ -710,13 +712,99 @@ def test_run_from_a_foreign_checkpoint_seals_a_shell_that_scores_the_same(toy, c
         "licence": "MIT",
         "origin": "a test's checkpoint",
     }
-    outcome = toy(f"base={json.dumps(base)}")
+    outcome = toy(f"base={json.dumps(base)}", "fine_tune.epochs=2", "evaluate.resamples=200")
     assert outcome.code == 0, outcome
+    return outcome, path
+
+
+def test_run_from_a_foreign_checkpoint_seals_a_shell_that_is_found_again(run_from_file, cli):
+    """Read, edited, trained against a fresh model of its own, and sealed; what was done to read it is told. The base
+    may then lie elsewhere, but it has to be the same."""
+    outcome, path = run_from_file
+    shell = outcome.document["run"]
     assert "base: the weights are the entry 'state_dict' of halves.pth; epoch is left aside" in outcome.err
     assert "base: the prefix 'module.'" in outcome.err
-    again = cli("eval", outcome.document["run"], "--plugin-file", TOY, "--json")
-    assert again.code == 0, again
-    assert again.document["same"] is True
+    assert "scratch" in outcome.document["contenders"]
+
+    def evaluated(*more):
+        return cli("eval", shell, "--plugin-file", TOY, "--json", *more)
+
+    here = evaluated()
+    assert here.code == 0, here
+    assert here.document["same"] is True
+
+    elsewhere = path.rename(path.with_name("moved.pth"))
+    gone = evaluated()
+    assert gone.code == 2
+    assert f"there is no file {path}" in gone.error["message"]
+    assert "--base (`base=` in Python) names the path of the same base elsewhere" in gone.error["hint"]
+
+    found = evaluated("--base", elsewhere)
+    assert found.code == 0, found
+    assert found.document == here.document
+    predicted = cli("predict", shell, "[1, 2]", "--plugin-file", TOY, "--base", elsewhere, "--json")
+    assert predicted.document[0]["label"] in "abcd"
+
+    state = torch.load(elsewhere)["state_dict"]
+    save_file(
+        {name.removeprefix("module."): tensor for name, tensor in state.items()},
+        elsewhere.with_suffix(".safetensors"),
+    )
+    assert (
+        evaluated("--base", elsewhere.with_suffix(".safetensors")).document == here.document
+    )  # the same base
+
+    state["module.head.bias"] += 1
+    torch.save(state, elsewhere)
+    other = evaluated("--base", elsewhere)
+    assert other.code == 2
+    assert "was made from the base sha256:" in other.error["message"]
+
+
+def test_base_without_a_path_cannot_be_told_of_one(toy_run, cli):
+    """The toy's base has neither a path nor a name."""
+    outcome = cli("eval", toy_run.shell, "--plugin-file", TOY, "--base", "x.pt", "--json")
+    assert outcome.code == 2
+    assert "the base source 'toy.halves' has neither a path nor a name" in outcome.error["message"]
+
+
+def test_base_with_a_name_and_no_path_is_found_under_another_name(shell_copy, toy_run, plugin_file):
+    """As a hub's: `--base` is then the name, and a hub that does not answer says so."""
+    lines = """
+        from core.errors import BaseError
+
+        class HubOptions(Options):
+            name: str
+
+        class Hub:
+            def __init__(self, options):
+                self.name = options.name
+
+            def load(self):
+                if self.name != "there":
+                    raise BaseError(f"no hub answers for {self.name}", "go online")
+                import sys
+                toy = sys.modules["taoke_plugin_file_toy"]
+                return toy.Halves(toy.HalvesOptions()).load()
+
+        @hookimpl
+        def taoke_register():
+            return [Component("base", "acme.hub", "a hub", f"{__name__}:Hub", f"{__name__}:HubOptions")]
+        """
+    path = shell_copy / "provenance.json"
+    provenance = json.loads(path.read_text())
+    provenance["recipe"]["base"] = {"source": "hub", "name": "gone"}
+    provenance["recipe"]["plugins"].append("acme")
+    path.write_text(json.dumps(provenance))
+    plugins = [TOY, plugin_file("acme", lines)]
+    with pytest.raises(BaseError, match="no hub answers for gone") as caught:
+        load_shell(shell_copy, plugin_files=plugins)
+    assert caught.value.hint.startswith(
+        "go online; --base (`base=` in Python) names the name of the same base"
+    )
+    loaded = load_shell(shell_copy, plugin_files=plugins, base="there")
+    before = load_shell(toy_run.shell, plugin_files=[TOY])
+    assert same(loaded.model, before.model)
 
 
 def test_published_resnet_is_read_from_its_legacy_pickle(real_data, load):
