@@ -548,3 +548,71 @@ def test_every_loss_is_a_component_of_the_core(name):
     outputs, batch = batch_for(16)
     total, weight = made(outputs, batch)
     assert (total / weight).isfinite()
+
+
+@pytest.fixture
+def labelled(plugin_file):
+    """The toy's task with a batch that says `labels`."""
+    lines = """
+        import sys
+
+        @hookimpl
+        def taoke_register():
+            return [Component("task", "acme.labelled", "labels", f"{__name__}:make")]
+
+        def make():
+            toy = sys.modules["taoke_plugin_file_toy"]
+
+            class Labelled(toy.Quadrants):
+                def collate(self, examples, rng):
+                    batch = super().collate(examples, rng)
+                    return {"x": batch["x"], "labels": batch["y"]}
+
+                def loss(self, outputs, batch):
+                    return super().loss(outputs, {"y": batch["labels"]})
+
+            return Labelled()
+        """
+    return plugin_file("acme", lines)
+
+
+def test_recipe_s_loss_trains_and_is_shown_the_train_split(stages, labelled):
+    """The core's cross-entropy is the task's own to the bit, and with weights it is another."""
+
+    def trained(**fine_tune):
+        overrides = {"task": "labelled", "fine_tune.epochs": 2, "evaluate.scratch": False}
+        overrides |= {f"fine_tune.{key}": value for key, value in fine_tune.items()}
+        return stages(overrides, [labelled]).tuned.model.state_dict()["head.weight"]
+
+    own = trained()
+    assert torch.equal(trained(loss="cross_entropy"), own)
+    weighted = trained(loss={"loss": "cross_entropy", "weights": "balanced"})
+    assert weighted.isfinite().all()
+    assert not torch.equal(weighted, own)
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (
+            "{loss: cross_entropy, weights: {a: 2, dd: 1}}",
+            "fine_tune.loss.weights names labels that the data do not",
+        ),
+        ("{loss: focal, gama: 1}", "gama"),
+    ],
+)
+def test_loss_whose_options_do_not_fit_stops_the_run_before_it_begins(refused, labelled, loss, says):
+    """With exit code 2, and nothing left behind."""
+    error = refused("task=labelled", f"fine_tune.loss={loss}", plugins=[labelled])
+    assert error["kind"] == "RecipeError"
+    assert says in error["message"]
+
+
+def test_loss_that_does_not_fit_the_task_stops_the_run(toy, labelled):
+    """At the first step, with exit code 2 and what the batch has."""
+    outcome = toy("task=labelled", "fine_tune.loss=mse", plugins=[labelled])
+    assert outcome.code == 2
+    assert outcome.error["kind"] == "RecipeError"
+    assert (
+        "loss mse takes a batch with 'targets', and this task's has 'x', 'labels'" in outcome.error["message"]
+    )
