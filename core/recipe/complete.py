@@ -11,7 +11,6 @@ import yaml
 from core.contract import Choice
 from core.errors import RecipeError
 from core.manager import Plugins
-from core.recipe.files import override
 
 AUTO = "auto"
 
@@ -51,11 +50,11 @@ def complete(
             problems=[f"{key}: auto; give it a value" for key in left],
         )
     for key in wanted:
-        completed = (
-            override(completed, {key: chosen[key].value})
-            if "." in key
-            else {**completed, key: chosen[key].value}
-        )
+        *path, last = key.split(".")
+        place: Any = completed
+        for name in path:
+            place = place[int(name)] if isinstance(place, list) else place[name]
+        place[int(last) if isinstance(place, list) else last] = deepcopy(chosen[key].value)
     return completed, [chosen[key] for key in wanted]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from core.contract import Component, Kind
+from core.contract import Choice, Component, Kind
 from core.hookspecs import hookimpl
 
 taoke_api = 1
@@ -77,3 +78,25 @@ def taoke_register() -> Iterable[Component]:
         _component("transform", "affine", "random rotation, zoom and shift", "transforms:Affine", "Affine"),
         _component("transform", "noise", "random Gaussian noise on each pixel", "transforms:Noise", "Noise"),
     ]
+
+
+@hookimpl
+def taoke_complete(recipe: Mapping[str, Any]) -> Iterable[Choice]:
+    """For recipes of this plugin's task on pictures of one's own."""
+    data = recipe.get("data")
+    named = data.get("dataset") if isinstance(data, Mapping) else data
+    if (
+        recipe.get("task") is None
+        or _name(recipe["task"]) != "classify"
+        or named not in ("images", "vision.images")
+    ):
+        return []
+    from plugins.vision.complete import complete
+
+    return complete(recipe)
+
+
+def _name(task: Any) -> str:
+    """A task's short name, where it is this plugin's."""
+    name = str(task.get("task") if isinstance(task, Mapping) else task)
+    return name.removeprefix("vision.")
