@@ -125,7 +125,8 @@ def _stages(context: Context, folder: Path) -> Run:
 
 
 def _nothing_trained(context: Context) -> bool:
-    return context.stage in ("", "choose", "preprocess", "modify", "fine_tune") and context.step == 0
+    """An error out of the first step, such as a loss that does not fit, comes before the first update."""
+    return context.stage in ("", "choose", "preprocess", "modify", "fine_tune") and context.step <= 1
 
 
 @contextmanager
