@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from core.contract import Row
 
@@ -41,9 +41,11 @@ class ContextModel:
         return self
 
     def predict(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float]]:
-        """`bits` and `bytes` of each row's text."""
-        texts = [row.inputs["text"].encode() for row in rows]
-        return [{"bits": self._bits(text), "bytes": len(text)} for text in texts]
+        """`bits`, `bytes` and `characters` of each row's text."""
+        coded = ((text, text.encode()) for text in _texts(rows))
+        return [
+            {"bits": self._bits(data), "bytes": len(data), "characters": len(text)} for text, data in coded
+        ]
 
     def _bits(self, data: bytes) -> float:
         bits, met = 0.0, Counts()
@@ -81,10 +83,14 @@ class ContextModel:
         return probability
 
 
-def contenders(texts: Sequence[str]) -> list[ContextModel]:
-    """The rivals, fitted on `texts`."""
+def contenders(rows: Sequence[Row]) -> list[ContextModel]:
+    """The rivals, fitted on the rows' texts."""
     return [
-        ContextModel("bigram", order=1).fit(texts),
-        ContextModel("kneser_ney", order=5).fit(texts),
-        ContextModel("ppm", order=7, weight=2).fit(texts),
+        ContextModel("bigram", order=1).fit(_texts(rows)),
+        ContextModel("kneser_ney", order=5).fit(_texts(rows)),
+        ContextModel("ppm", order=7, weight=2).fit(_texts(rows)),
     ]
+
+
+def _texts(rows: Sequence[Row]) -> Iterator[str]:
+    return (row.inputs["text"] for row in rows)

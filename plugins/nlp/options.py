@@ -83,10 +83,12 @@ class Llama2c(Options):
         description="a folder with model.safetensors and a vocabulary file of pieces and scores"
     )
     vocabulary: str = Field(default="tok512.vocab", description="the vocabulary's file name")
-    heads: int = Field(default=8, gt=0, description="of attention, which the tensors do not tell")
-    licence: str = Field(
-        default="NOASSERTION", description="an SPDX name, for what nobody wrote into the folder"
+    heads: int | None = Field(
+        default=None,
+        gt=0,
+        description="of attention, where the file's metadata have no n_heads; the tensors do not tell",
     )
+    licence: str = Field(default="NOASSERTION", description="an SPDX name; the files have none")
     origin: str | None = Field(default=None, description="where the model comes from, in words")
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from core.contract import Component
+from core.contract import Choice, Component
 from core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
 
     from core.context import Context
-    from core.contract import Base, Row, Split, Task
+    from core.contract import Split
     from core.prepared import Prepared
+    from plugins.nlp.tasks import LanguageModelling
 
 taoke_api = 1
 
@@ -64,6 +65,20 @@ def taoke_register() -> Iterable[Component]:
             "plugins.nlp.options:Texts",
         ),
         Component(
+            "dataset",
+            "nlp.plain",
+            "running text, a file or a folder of them, split by position",
+            "plugins.nlp.texts:Plain",
+            "plugins.nlp.options:Plain",
+        ),
+        Component(
+            "base",
+            "nlp.llama2c",
+            "a small Llama in the names and with the vocabulary of llama2.c",
+            "plugins.nlp.llama:Llama2c",
+            "plugins.nlp.options:Llama2c",
+        ),
+        Component(
             "transform",
             "nlp.truncate",
             "the first or last words or characters of a text",
@@ -87,10 +102,15 @@ def taoke_register() -> Iterable[Component]:
     ]
 
 
+@hookimpl
+def taoke_complete(recipe: Mapping[str, Any]) -> Iterable[Choice]:
+    from plugins.nlp.complete import choices
+
+    return choices(recipe)
+
+
 @hookimpl(wrapper=True)
-def taoke_preprocess(
-    context: Context, base: Base, task: Task, splits: Mapping[str, Sequence[Row]]
-) -> Generator[None, Prepared, Prepared]:
+def taoke_preprocess(context: Context) -> Generator[None, Prepared, Prepared]:
     """Says how many texts are longer than what is read of them."""
     prepared = yield
     if context.recipe.task.name == "nlp.classify":
@@ -102,7 +122,7 @@ def taoke_preprocess(
 
 @hookimpl(wrapper=True)
 def taoke_fine_tune(
-    context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]
+    context: Context, task: LanguageModelling, model: nn.Module, splits: Mapping[str, Split]
 ) -> Generator[None, nn.Module, nn.Module]:
     """Lets a language model write, before and after."""
     if context.recipe.task.name != "nlp.language_model":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ WORD = r"(?u)\b\w+\b|[^\w\s]"
 
 Matrix = Any  # NDArray, or a sparse matrix of scipy's, which has no types
 Inputs = Callable[[Sequence[Row]], Matrix]
+T = TypeVar("T")
 
 
 class Rival:
@@ -128,8 +129,8 @@ def texts(rows: Sequence[Row]) -> list[str]:
     return [row.inputs["text"] for row in rows]
 
 
-def spread(rows: Sequence[Row], most: int) -> Sequence[Row]:
-    """`most` of the rows, evenly spread, as a list; all of them where there are no more."""
+def spread(rows: Sequence[T], most: int) -> list[T]:
+    """`most` of the rows, evenly spread; all of them where there are no more."""
     if len(rows) <= most:
         return list(rows)
     return [rows[i * len(rows) // most] for i in range(most)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,11 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from core.contract import JSON, Base, Contender, Metric, Row, Split
-from core.errors import BaseError, DataError
+from core.errors import BaseError
+from plugins.nlp.classify import given_text
 from plugins.nlp.contenders import contenders
 from plugins.nlp.data import windows
 from plugins.nlp.options import LanguageModellingOptions
 from plugins.nlp.tokenizer import Tokenizer
+from plugins.nlp.tokens import Brought
 
 IGNORED = -100
 """The target where there is none: behind the end of a window."""
@@ -34,17 +35,27 @@ class BitsPerByte:
         return row["bits"], row["bytes"]
 
 
+class NatsPerCharacter:
+    """As others print it: the natural logarithm of one over a character's probability."""
+
+    name, unit, higher_is_better = "nats_per_character", "nats/character", False
+
+    def score(self, row: Mapping[str, JSON]) -> tuple[float, float]:
+        return row["bits"] * math.log(2), row["characters"]
+
+
 class LanguageModelling:
     """Predict each token of a text from those before it, the first one from `bos`.
 
     A row's `inputs` is `{"text": ...}`. A text longer than `window` bytes is coded in windows, each on its own. The
-    state is `{"merges": ...}`, the base's tokenizer. An example is its windows as lists of tokens, its bytes, and
-    how many tokens to continue it with; a batch is
+    state is the base's tokenizer: `{"merges": ...}` of byte-level BPE, or `{"tokenizer": ..., "bos": ...}`, packed. An
+    example is its windows as lists of tokens, its bytes and characters, and how many tokens to continue it with; a
+    batch is
 
         tokens    (windows, time) int64, beginning with `bos`
         targets   (windows, time) int64, the token that follows each, `IGNORED` behind the end
         example   (windows,) int64, whose window it is
-        bytes     (examples,) int64
+        bytes     (examples,) int64, and characters
         continue  (examples,) int64
 
     and its outputs are `logits` (windows, time, vocabulary) and `continuation`, a list of tokens an example.
@@ -52,15 +63,18 @@ class LanguageModelling:
 
     def __init__(self, options: LanguageModellingOptions) -> None:
         self._options = options
-        self._tokenizer: tuple[JSON, Tokenizer] | None = None
+        self._tokenizer: tuple[JSON, Tokenizer | Brought] | None = None
 
     def fit(self, rows: Sequence[Row], brought: Mapping[str, JSON]) -> JSON:
-        if "merges" not in brought:
-            raise BaseError(
-                "the base brings no tokenizer: its preprocessing has no task.merges",
-                "use a base of this plugin, or one whose card has the merges",
-            )
-        return {"merges": brought["merges"]}
+        if "merges" in brought:
+            return {"merges": brought["merges"]}
+        if "tokenizer" in brought and "bos" in brought:
+            return {"tokenizer": brought["tokenizer"], "bos": brought["bos"]}
+        raise BaseError(
+            "the base brings no language model's tokenizer: its preprocessing has neither task.merges nor"
+            " task.tokenizer with task.bos",
+            "use a base of this plugin, nlp.llama2c, or one whose card has the merges",
+        )
 
     def edits(self, model: nn.Module, state: JSON) -> Sequence[Mapping[str, JSON]]:
         return []
@@ -69,7 +83,12 @@ class LanguageModelling:
         tokenizer = self._tokenizer_of(state)
         text = row.inputs["text"]
         pieces = [[tokenizer.bos, *tokenizer.encode(piece)] for piece in windows(text, self._options.window)]
-        return {"windows": pieces, "bytes": len(text.encode()), "continue": row.inputs.get("continue", 0)}
+        return {
+            "windows": pieces,
+            "bytes": len(text.encode()),
+            "characters": len(text),
+            "continue": row.inputs.get("continue", 0),
+        }
 
     def collate(self, examples: Sequence[Mapping[str, Any]], rng: torch.Generator) -> dict[str, Tensor]:
         pieces = [(i, piece) for i, example in enumerate(examples) for piece in example["windows"]]
@@ -83,6 +102,7 @@ class LanguageModelling:
             "targets": targets,
             "example": torch.tensor([i for i, _ in pieces]),
             "bytes": torch.tensor([example["bytes"] for example in examples]),
+            "characters": torch.tensor([example["characters"] for example in examples]),
             "continue": torch.tensor([example["continue"] for example in examples]),
         }
 
@@ -101,12 +121,18 @@ class LanguageModelling:
     def predict(
         self, outputs: Mapping[str, Any], batch: Mapping[str, Tensor], state: JSON
     ) -> list[dict[str, JSON]]:
-        """`bits` and `bytes` of each text; where it is to be continued, also `bits_per_byte` and `continuation`."""
+        """`bits`, `bytes` and `characters` of each text; where it is to be continued, also `bits_per_byte` and
+        `continuation`."""
         nats = torch.zeros(len(batch["bytes"]), dtype=torch.float64, device=batch["bytes"].device)
         nats.index_add_(0, batch["example"], _nats(outputs, batch).sum(1, dtype=torch.float64))
         rows: list[dict[str, JSON]] = [
-            {"bits": bits, "bytes": size}
-            for bits, size in zip((nats / math.log(2)).tolist(), batch["bytes"].tolist(), strict=True)
+            {"bits": bits, "bytes": size, "characters": letters}
+            for bits, size, letters in zip(
+                (nats / math.log(2)).tolist(),
+                batch["bytes"].tolist(),
+                batch["characters"].tolist(),
+                strict=True,
+            )
         ]
         asked = [row for row, count in zip(rows, batch["continue"].tolist(), strict=True) if count]
         for row, tokens in zip(asked, outputs["continuation"], strict=True):
@@ -116,17 +142,36 @@ class LanguageModelling:
 
     def parse(self, inputs: Sequence[str], state: JSON) -> list[Row]:
         """Each input is a text, or `@PATH`, a UTF-8 text file."""
-        return [Row({"text": _read(given), "continue": self._options.continuation}) for given in inputs]
+        return [
+            Row({"text": given_text(given, LONGEST), "continue": self._options.continuation})
+            for given in inputs
+        ]
 
     def metrics(self) -> Sequence[Metric]:
-        return [BitsPerByte()]
+        return [BitsPerByte(), NatsPerCharacter()]
 
     def trivial(self, base: Base, splits: Mapping[str, Split]) -> Sequence[Contender]:
-        return contenders([row.inputs["text"] for row in splits["train"].rows])
+        return contenders(splits["train"].rows)
 
-    def _tokenizer_of(self, state: JSON) -> Tokenizer:
+    def sample(self, model: nn.Module, state: JSON, prompt: str, rng: torch.Generator) -> str:
+        """What the model writes after `prompt`: as many tokens as the option `sample` says, each drawn by its
+        probability."""
+        tokenizer = self._tokenizer_of(state)
+        device = next(model.parameters()).device
+        tokens = torch.tensor([tokenizer.bos, *tokenizer.encode(prompt)], device=device)
+        start = len(tokens)
+        with torch.no_grad():
+            for _ in range(self._options.sample):
+                shares = model(tokens[None])[0, -1].softmax(0).cpu()
+                tokens = torch.cat((tokens, torch.multinomial(shares, 1, generator=rng).to(device)))
+        return tokenizer.decode(tokens[start:].tolist())
+
+    def _tokenizer_of(self, state: JSON) -> Tokenizer | Brought:
         if self._tokenizer is None or self._tokenizer[0] is not state:
-            self._tokenizer = state, Tokenizer(state["merges"])
+            made = (
+                Tokenizer(state["merges"]) if "merges" in state else Brought(state["tokenizer"], state["bos"])
+            )
+            self._tokenizer = state, made
         return self._tokenizer[1]
 
 
@@ -143,23 +188,3 @@ def _nats(outputs: Mapping[str, Any], batch: Mapping[str, Tensor]) -> Tensor:
     """(windows, time), zero where there is no target."""
     logits = outputs["logits"].transpose(1, 2)
     return functional.cross_entropy(logits, batch["targets"], ignore_index=IGNORED, reduction="none")
-
-
-def _read(given: str) -> str:
-    text = given
-    if given.startswith("@"):
-        path = Path(given[1:])
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"{given}: expected a UTF-8 text file at {path}: {error}",
-                "give @PATH of a text file; a text that begins with @ goes into a file, too",
-            ) from error
-    size = len(text.encode(errors="surrogateescape"))
-    if not 0 < size <= LONGEST:
-        raise DataError(
-            f"{given[:60]!r}: expected 1 to {LONGEST} bytes of text, got {size}",
-            "give a text, or @PATH of a text file",
-        )
-    return text

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from core.contract import REPORT, SELECT, TRAIN, Row
 from core.data.labels import Coded, check_labels
 from core.data.rows import Lazy
-from core.data.sources import open_source
 from core.data.splits import assign
-from core.data.tables import coded, digests, place, read_table
+from core.data.tables import coded, column_names, digests, place, read_table
 from core.errors import DataError, DataWarning
 from plugins.nlp import options
+from plugins.nlp.data import windows
 
 HERE = {
     TRAIN: ("train", "training"),
@@ -60,7 +60,7 @@ class Texts:
 
     def _splits(self) -> dict[str, Part]:
         files = files_of(self._options.path)
-        read = {name: self._read(path) for name, path in files.items()}
+        read = {name: source_of(path, self._options) for name, path in files.items()}
         if list(read) == [TRAIN]:
             return self._share_out(read[TRAIN], ("select", "report"))
         if SELECT not in read:
@@ -82,15 +82,45 @@ class Texts:
         )
         return {name: Part(source, places[name]) for name in (TRAIN, SELECT, REPORT) if name in places}
 
-    def _read(self, path: Path) -> Source:
-        kind = self._options.format or ("label_first" if is_lines(path) else "table")
-        source = (
-            label_first(path, self._options.encoding) if kind == "label_first" else table(path, self._options)
+
+class Plain:
+    """Running text in windows of whole lines. A row's `inputs` is `{"text": ...}`, its `group` the thousandth
+    part of the text that it is of: neighbouring windows are alike, and intervals resample them together."""
+
+    def __init__(self, options: options.Plain) -> None:
+        self._options = options
+
+    def rows(self) -> Mapping[str, Sequence[Row]]:
+        """The first part of the text is `train`, the next `select`, the last `report`; each ends with a line. Raises
+        `DataError` where a file is missing, empty, or in another encoding."""
+        o = self._options
+        text = "".join(read_text(path, o.encoding) for path in text_files(Path(o.path).expanduser()))
+        pieces = list(windows(text, o.window))
+        if len(pieces) < 10:
+            raise DataError(
+                f"{o.path} has {len(text)} characters, {len(pieces)} windows of at most {o.window} bytes: too little to"
+                " be split",
+                "give more text, or set data.window lower",
+            )
+        last = min(len(pieces) - 1, round(len(pieces) * (1 - o.report)))
+        middle = max(1, min(last - 1, round(len(pieces) * (1 - o.report - o.select))))
+        rows = [
+            Row({"text": piece}, group=f"part {i * 1000 // len(pieces)}") for i, piece in enumerate(pieces)
+        ]
+        return {TRAIN: rows[:middle], SELECT: rows[middle:last], REPORT: rows[last:]}
+
+
+def text_files(path: Path) -> list[Path]:
+    """The file itself, or the *.txt files of a folder by name. Raises `DataError`."""
+    if not path.is_dir():
+        return [_file(path)]
+    found = sorted(path.glob("*.txt"))
+    if not found:
+        there = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
+        raise DataError(
+            f"{path} has no .txt file; it has {there}", "give a text file, or a folder of .txt files"
         )
-        if not len(source.texts):
-            raise DataError(f"{path} is empty: it has no row with a text", "check the path")
-        source.refuse_empty()
-        return source
+    return found
 
 
 @dataclass(frozen=True)
@@ -143,6 +173,15 @@ class Part:
         return Row({"text": source.texts[place].as_py()}, source.labels[place], group)
 
 
+def source_of(path: Path, options: options.Texts) -> Source:
+    """The rows of a file. Raises `DataError` where it has none, or one without a text."""
+    source = label_first(path, options.encoding) if is_lines(path, options) else table(path, options)
+    if not len(source.texts):
+        raise DataError(f"{path} is empty: it has no row with a text", "check the path")
+    source.refuse_empty()
+    return source
+
+
 def files_of(path: str | options.Files) -> dict[str, Path]:
     """The file of each split, or of `train` alone where the rows come in one piece. Raises `DataError`."""
     if isinstance(path, options.Files):
@@ -182,8 +221,10 @@ def _file(path: Path) -> Path:
     return path
 
 
-def is_lines(path: Path) -> bool:
-    """Whether the name is that of a file of lines and not of a table; sent-conv's end in .all, .train, .dev, .test."""
+def is_lines(path: Path, options: options.Texts) -> bool:
+    """Whether the file has lines of label and text, and is no table: as the options say, or else its name's ending."""
+    if options.format is not None:
+        return options.format == "label_first"
     endings = {suffix.lower() for suffix in path.suffixes}
     return not endings & {".csv", ".tsv", ".tab", ".jsonl", ".json", ".ndjson", ".parquet", ".pq"}
 
@@ -237,7 +278,7 @@ def table(path: Path, options: options.Texts) -> Source:
             f"{path}: data.encoding is {options.encoding}, and tables are read as UTF-8",
             f"convert it: iconv -f {options.encoding} -t UTF-8 {path.name} > NEW",
         )
-    header = list(open_source(path).header)
+    header = column_names(path)
     text, label = columns(path, header, options.text, options.label)
     splits = options.splits
     by = splits.by or ("split" if splits.how == "column" else None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 
 from tokenizers import Tokenizer
@@ -29,3 +30,23 @@ def unpack(packed: str, longest: int | None = None) -> Tokenizer:
     if longest is not None:
         tokenizer.enable_truncation(longest)
     return tokenizer
+
+
+class Brought:
+    """A base's own tokenizer, with what the language model's task asks of one: as `plugins.nlp.tokenizer.Tokenizer`.
+
+    Args:
+        packed: the tokenizer.
+        bos: the token that begins a text.
+    """
+
+    def __init__(self, packed: str, bos: int) -> None:
+        self._tokenizer, self.bos = unpack(packed), bos
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of `text`, without `bos`."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`; bytes that are no UTF-8 become U+FFFD."""
+        return str(self._tokenizer.decode(list(tokens)))

@@ -8,8 +8,9 @@ from itertools import islice
 from torch import nn
 
 from core.context import Context
-from core.contract import Split, Task
+from core.contract import ADAPTED, SELECT, Split
 from core.prepared import Prepared
+from plugins.nlp.tasks import LanguageModelling
 
 LOOKED_AT = 10_000
 """Examples of a split that are looked at for texts that are cut; a streamed one is tokenized for it."""
@@ -30,8 +31,17 @@ def tell_cut(context: Context, prepared: Prepared) -> None:
 
 
 def record_sample(
-    context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split], when: str
+    context: Context, task: LanguageModelling, model: nn.Module, splits: Mapping[str, Split], when: str
 ) -> None:
-    """Keep a text of the model's own in the record, and show it: where the task is asked for one, and of the model
-    that is adapted. It begins as a text of `select` does, and draws the same random numbers before and after."""
-    return
+    """Keep a text of the model's own in the record, and show it: where the task is asked for one, and of the model that
+    is adapted. It goes on from the first line of `select`, with the same random numbers before and after."""
+    if not context.recipe.task.options.get("sample") or context.contender != ADAPTED:
+        return
+    split = splits[SELECT]
+    prompt = split.rows[0].inputs["text"].partition("\n")[0][:200] + "\n"
+    modes = {module: module.training for module in model.modules()}
+    text = task.sample(model.eval(), split.state, prompt, context.generator("sample"))
+    for module, mode in modes.items():
+        module.training = mode
+    context.events.emit("sample", when=when, prompt=prompt, text=text)
+    context.progress.note(f"{when} it writes, after {prompt.strip()!r}: {text!r}")

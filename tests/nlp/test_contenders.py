@@ -55,7 +55,7 @@ def test_a_lower_context_counts_a_byte_only_once_for_each_longer_one() -> None:
 
 def test_the_strongest_rival_is_no_straw_man(splits: Mapping[str, Sequence[Row]]) -> None:
     """PPM beats the 6-gram, which beats the bigram, on held-out topics, and is near what PPMd needs."""
-    rivals = contenders([row.inputs["text"] for row in splits["train"]])
+    rivals = contenders(splits["train"])
     rows = splits["select"][:40]
     size = sum(len(row.inputs["text"].encode()) for row in rows)
     bigram, kneser_ney, ppm = (sum(coded(m, [r.inputs["text"] for r in rows])) / size for m in rivals)

@@ -168,7 +168,7 @@ BAD: Mapping[str, tuple[Write, str, str]] = {
     "one example": (lines("text,label", *GOOD, "alone,third"), LONE, "add examples"),
     "unseen label": (unseen, UNSEEN, "stratified"),
     "no column": (lines("a,b,c", *(f"{row},1" for row in GOOD)), NO_NAME, "data.text=COLUMN"),
-    "mixed types": (mixed, r"rows\.jsonl, line 8.* column 'label' is an object", "same type"),
+    "mixed types": (mixed, r"rows\.jsonl, line 8.* column 'label':? is an object", "same type"),
     "a table's encoding": (in_bytes("a.csv", b"text,label\nok,a\ncaf\xe9,b\n"), r"a\.csv, line 3", "UTF-8"),
     "lines' encoding": (in_bytes("a.txt", b"a ok\nb caf\xe9\n"), r"a\.txt, line 2: byte 0xe9", "=latin-1"),
     "no text": (lines("text,label", *GOOD[:4], ",even", *GOOD[4:]), r"line 6, column 'text'", "fill it in"),

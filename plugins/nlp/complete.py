@@ -1,0 +1,131 @@
+"""What a recipe for texts leaves `auto`, chosen from the data."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from core.contract import REPORT, SELECT, TRAIN, Choice
+from core.data.tables import column_names
+from core.errors import DataError, DataWarning
+from plugins.nlp import options
+from plugins.nlp.rivals import spread
+from plugins.nlp.texts import Source, columns, files_of, is_lines, source_of
+
+SAMPLED = 5_000
+"""Texts whose lengths are looked at, evenly spread."""
+
+SEEN = 10_000
+"""Texts that training should see, counted in every epoch: with fewer the head is hardly learned, with many more a small
+encoder gains little."""
+
+
+def choices(recipe: Mapping[str, Any]) -> list[Choice]:
+    """A choice for each key that may be `auto` where the task is `nlp.classify` and the dataset `nlp.texts`. Raises
+    `DataError`."""
+    data = recipe.get("data")
+    data = dict(data) if isinstance(data, Mapping) else {"dataset": data}
+    if _short(recipe.get("task"), "task") != "classify" or _short(data, "dataset") != "texts":
+        return []
+    path = data.get("path")
+    if path is None:
+        raise DataError(
+            "no data are named",
+            "write data=PATH: a CSV, TSV, JSONL or Parquet file with a column of texts and one of labels, or a folder"
+            " with train, dev and test files",
+        )
+    given = {key: value for key, value in data.items() if key != "dataset" and value != "auto"}
+    read = options.Texts.model_validate(given)
+    files = files_of(read.path)
+    found = list(_columns(files[TRAIN], read))
+    named = {choice.key.removeprefix("data."): choice.value for choice in found}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # what is guessed is said as a choice
+        source = source_of(files[TRAIN], read.model_copy(update=named))
+    found.append(_splits(source, files, read))
+    return [*found, *_training(source, files, recipe)]
+
+
+def _short(value: Any, key: str) -> str:
+    name = value.get(key) if isinstance(value, Mapping) else value
+    return str(name).removeprefix("nlp.")
+
+
+def _columns(path: Path, read: options.Texts) -> Iterator[Choice]:
+    if is_lines(path, read):
+        why = f"{path.name} has lines of a label and a text"
+        yield Choice("data.text", None, why)
+        yield Choice("data.label", None, why)
+        return
+    header = column_names(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        text, label = columns(path, header, read.text, read.label)
+    why = f"{path.name} has the columns {', '.join(header)}"
+    yield Choice("data.text", text[0] if len(text) == 1 else text, why)
+    yield Choice("data.label", label, why)
+
+
+def _splits(source: Source, files: Mapping[str, Path], read: options.Texts) -> Choice:
+    key, counts = "data.splits", source.labels.counts()
+    if SELECT in files:
+        return Choice(key, {"how": "random"}, "nothing is to be split: each split has its file")
+    if REPORT not in files and not is_lines(source.path, read) and "split" in column_names(source.path):
+        return Choice(key, {"how": "column", "by": "split"}, f"{source.path.name} has a column 'split'")
+    parts = {"select": 0.1} if REPORT in files else {"select": 0.1, "report": 0.2}
+    how = "stratified" if counts.min() >= 10 else "random"
+    share = f"the rarest of {len(counts)} labels has {counts.min()} examples"
+    kept = "so each label keeps its share" if how == "stratified" else "too few to give each split its share"
+    return Choice(key, {"how": how, **parts}, f"{share}, {kept}")
+
+
+def _training(source: Source, files: Mapping[str, Path], recipe: Mapping[str, Any]) -> Iterator[Choice]:
+    base = recipe.get("base")
+    name = str(base.get("name", "") if isinstance(base, Mapping) else base)
+    folder = Path(name.removeprefix("transformers:").removeprefix("nlp.")).expanduser()
+    longest, lengths = _lengths(source, folder)
+    reads = min(256, max(16, 8 * -(-longest // 8)))
+    yield Choice("task.longest", reads, f"the longest texts have {longest} tokens ({lengths})")
+    rows = len(source.texts) * (1.0 if REPORT in files else 0.7)
+    batch = 16 if rows < 1_000 or reads > 128 else 32
+    why = f"about {rows:.0f} texts to train on" + (f", of up to {reads} tokens" if reads > 128 else "")
+    yield Choice("fine_tune.batch_size", batch, why)
+    epochs = int(min(15, max(1, -(-SEEN // rows))))
+    yield Choice(
+        "fine_tune.epochs", epochs, f"about {rows:.0f} texts, of which some {SEEN:,} are to be seen in all"
+    )
+    width = _width(folder)
+    if width is None or width <= 512:
+        said = "a small encoder" if width is None else f"a small encoder, {width} wide"
+        yield Choice("fine_tune.lr", 1e-4, said)
+    else:
+        yield Choice("fine_tune.lr", 3e-5, f"an encoder {width} wide")
+    yield Choice("evaluate.primary", "accuracy", f"{len(source.labels.values)} labels, one for each text")
+
+
+def _lengths(source: Source, folder: Path) -> tuple[int, str]:
+    """The tokens of the longest texts, one in a hundred left out where they are many, and how that is known."""
+    texts = [str(text) for text in spread(source.texts, SAMPLED)]
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        counts, how = [len(tokenizer.encode(text).ids) for text in texts], "counted"
+    except Exception:  # no such file, or none that the library can read: the base itself says so later
+        counts, how = [round(1.5 * len(text.split())) + 2 for text in texts], "reckoned as 1.5 a word"
+    longest = int(np.quantile(counts, 0.99)) if max(counts) > 128 else max(counts)
+    return longest, how
+
+
+def _width(folder: Path) -> int | None:
+    try:
+        width = json.loads((folder / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return int(width)
