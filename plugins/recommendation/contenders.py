@@ -3,21 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
 import torch
 
-from core.contract import JSON, SELECT, TRAIN, Base, Contender, Row, Split
-from plugins.recommendation.ease import Array, ease
-from plugins.recommendation.ranking import NDCG, catalogue, histories, recommend
+from core.contract import JSON, Base, Contender, Row, Split
+from plugins.recommendation.ease import Array, moments, solve
+from plugins.recommendation.ranking import NDCG, histories, places, recommend, sparse_histories
 
 Scorer: TypeAlias = Callable[[Array], Array]
 """Scores (rows, items) from histories (rows, items)."""
 
-PENALTIES = (3.0, 10.0, 30.0, 100.0)
+PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0)
 """Of EASE, in users."""
+BATCH = 256
+"""Rows that are ranked together: what is in memory is so many times the catalogue."""
 SHARES = (0.3, 1.0, 3.0, 10.0)
 """What other scores are multiplied with before they are added to the base's."""
 
@@ -32,21 +34,31 @@ class Ranker:
 
     def predict(self, rows: Sequence[Row]) -> list[dict[str, JSON]]:
         """As `Recommend.predict`."""
-        has = histories(rows, self._items)
-        return recommend(self.scores(has), has, [self._place.get(row.target) for row in rows], self._items)
+        predictions = []
+        for begin in range(0, len(rows), BATCH):
+            batch = list(rows[begin : begin + BATCH])
+            has = histories(batch, self._items)
+            targets = [places(row.target, self._place) for row in batch]
+            predictions += recommend(self.scores(has), has, targets, self._items)
+        return predictions
 
     def ndcg(self, rows: Sequence[Row]) -> float:
         return float(np.mean([NDCG.score(prediction)[0] for prediction in self.predict(rows)]))
 
 
-def trivial(base: Base, splits: Mapping[str, Split]) -> list[Contender]:
+def trivial(base: Base, train: Split, select: Sequence[Row], items: Sequence[str]) -> list[Contender]:
     """The items with most users; those that share most users with the history (cosine; ItemKNN,
-    https://doi.org/10.1145/371920.372071); EASE; and the base's scores with popularity or EASE's scores added."""
-    train, select = splits[TRAIN].rows, splits[SELECT].rows
-    known: list[str] = splits[TRAIN].state["items"]
-    items = catalogue(train, known)
-    has = histories(train, items)
-    popularity, cosine = has.mean(0), _cosine(has)
+    https://doi.org/10.1145/371920.372071); EASE; and the base's scores with popularity or EASE's scores added.
+
+    `items` is the catalogue, those that the base knows (of `train.state`) first.
+    """
+    known: list[str] = train.state["items"]
+    has = sparse_histories(train.rows, items)
+    gram, means = moments(has)
+    popularity = means
+    together: Array = (has.T @ has).toarray()
+    cosine = _cosine(together)
+    del together
 
     def by_popularity(has: Array) -> Array:
         return np.broadcast_to(popularity, has.shape)
@@ -59,7 +71,7 @@ def trivial(base: Base, splits: Mapping[str, Split]) -> list[Contender]:
         return scores
 
     def fitted(penalty: float) -> Ranker:
-        weight, bias = ease(has, penalty)
+        weight, bias = solve(gram, means, penalty)
         return Ranker("ease", items, lambda has: has @ weight + bias)
 
     def with_base(name: str, scores: Scorer, share: float) -> Ranker:
@@ -75,11 +87,10 @@ def trivial(base: Base, splits: Mapping[str, Split]) -> list[Contender]:
     ]
 
 
-def _cosine(has: Array) -> Array:
-    """(items, items), zero for an item without users."""
-    unit = has / np.maximum(np.sqrt(has.sum(0)), 1.0)
-    similar: Array = unit.T @ unit
-    return similar
+def _cosine(together: Array) -> Array:
+    """(items, items) from counts of users that two items share; zero for an item without users."""
+    norm = np.maximum(np.sqrt(np.diag(together)), 1.0)
+    return together / norm / norm[:, None]
 
 
 def _best(rankers: Iterable[Ranker], select: Sequence[Row]) -> Ranker:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 Array = NDArray[np.float64]
+SMALL = 1 << 20
+"""Entries of histories that are made dense and centred first, which loses fewer digits."""
 
 
-def ease(histories: Array, penalty: float) -> tuple[Array, Array]:
+def ease(histories: Array | csr_matrix, penalty: float) -> tuple[Array, Array]:
     """(weight (items, items), bias (items,)) that minimise ‖X − (X·W + b)‖² + penalty·‖W‖² with a zero diagonal.
 
     The bias is not penalised. So the best one, whatever W, is mean(X) − mean(X)·W, and what is left is the
@@ -18,9 +21,26 @@ def ease(histories: Array, penalty: float) -> tuple[Array, Array]:
         histories: X, (users, items) of ones and zeros.
         penalty: the paper's λ, in users.
     """
+    return solve(*moments(histories), penalty)
+
+
+def moments(histories: Array | csr_matrix) -> tuple[Array, Array]:
+    """(Gram matrix (items, items) of X less its means, means (items,)): all that EASE needs of X."""
+    if isinstance(histories, csr_matrix) and np.prod(histories.shape) <= SMALL:
+        histories = histories.toarray()
+    if isinstance(histories, csr_matrix):
+        means = np.asarray(histories.mean(0)).ravel()
+        gram: Array = (histories.T @ histories).toarray()
+        gram -= histories.shape[0] * np.outer(means, means)
+        return gram, means
     means = histories.mean(0)
     centred = histories - means
-    inverse = np.linalg.inv(centred.T @ centred + penalty * np.eye(len(means)))
+    return centred.T @ centred, means
+
+
+def solve(gram: Array, means: Array, penalty: float) -> tuple[Array, Array]:
+    """As `ease`, from the moments."""
+    inverse = np.linalg.inv(gram + penalty * np.eye(len(means)))
     weight = -inverse / np.diag(inverse)
     np.fill_diagonal(weight, 0.0)
     return weight, means - means @ weight

@@ -39,7 +39,7 @@ class ItemItem(nn.Module):
 
     def forward(self, histories: Tensor) -> Tensor:
         """Scores (users, items) from histories (users, items), float32 of ones and zeros."""
-        weight = self.weight - self.weight.diagonal().diag()
+        weight = self.weight.clone().fill_diagonal_(0.0)
         return histories @ weight + self.bias
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from core.contract import Component
+from core.contract import Choice, Component
 from core.hookspecs import hookimpl
 
 taoke_api = 1
@@ -18,6 +19,7 @@ def taoke_register() -> Iterable[Component]:
             "recommendation.recommend",
             "rank the items a user does not have yet",
             "plugins.recommendation.tasks:Recommend",
+            "plugins.recommendation.options:Recommend",
         ),
         Component(
             "dataset",
@@ -33,4 +35,60 @@ def taoke_register() -> Iterable[Component]:
             "plugins.recommendation.models:Builtin",
             "plugins.recommendation.options:Builtin",
         ),
+        Component(
+            "dataset",
+            "recommendation.interactions",
+            "a log of users and items: CSV, JSON lines or Parquet",
+            "plugins.recommendation.interactions:Interactions",
+            "plugins.recommendation.options:Interactions",
+        ),
+        Component(
+            "base",
+            "recommendation.learned",
+            "an item-item base, learned from interactions",
+            "plugins.recommendation.learned:Learned",
+            "plugins.recommendation.options:Learned",
+        ),
+        Component(
+            "loss",
+            "recommendation.bpr",
+            "an item that a user has before one that the user lacks",
+            "plugins.recommendation.losses:Bpr",
+            "plugins.recommendation.options:Bpr",
+        ),
+        Component(
+            "loss",
+            "recommendation.sampled_softmax",
+            "softmax over an item and a sample of the others",
+            "plugins.recommendation.losses:SampledSoftmax",
+            "plugins.recommendation.options:SampledSoftmax",
+        ),
+        Component(
+            "transform",
+            "recommendation.drop",
+            "a stop-list of columns",
+            "plugins.recommendation.transforms:Drop",
+            "plugins.recommendation.options:Drop",
+        ),
+        Component(
+            "transform",
+            "recommendation.common",
+            "histories without items that too few users have",
+            "plugins.recommendation.transforms:Common",
+            "plugins.recommendation.options:Common",
+        ),
+        Component(
+            "transform",
+            "recommendation.time_bins",
+            "times as numbers of bins; what is long ago is forgotten",
+            "plugins.recommendation.transforms:TimeBins",
+            "plugins.recommendation.options:TimeBins",
+        ),
     ]
+
+
+@hookimpl
+def taoke_complete(recipe: Mapping[str, Any]) -> Iterable[Choice]:
+    from plugins.recommendation.complete import complete  # brings numpy and pyarrow
+
+    return complete(recipe)

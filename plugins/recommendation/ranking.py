@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+from array import array
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from core.contract import JSON, Row
 
@@ -18,51 +21,92 @@ TOP = 10
 """Recommendations in a prediction, and the cut-off of the metrics that have one."""
 
 
-def catalogue(rows: Sequence[Row], known: Sequence[str] = ()) -> list[str]:
-    """The items: the known ones keep their places, those that only the rows have follow, sorted."""
-    return [*known, *sorted({item for row in rows for item in row.inputs["history"]} - set(known))]
+def catalogue(
+    rows: Sequence[Row], known: Sequence[str] = (), *, users: int = 1, most: int | None = None
+) -> list[str]:
+    """The items: the known ones keep their places, those that only the rows have follow, sorted. An item that is not
+    known needs so many `users`; where there would be more items than `most`, those with most users are added."""
+    count = Counter(item for row in rows for item in row.inputs["history"])
+    for item in known:
+        count.pop(item, None)
+    new = sorted(item for item, having in count.items() if having >= users)
+    if most is not None and len(known) + len(new) > most:
+        new = sorted(sorted(new, key=lambda item: -count[item])[: max(0, most - len(known))])
+    return [*known, *new]
 
 
 def histories(rows: Sequence[Row], items: Sequence[str]) -> NDArray[np.float64]:
     """(rows, items) of ones and zeros; what `items` does not list is left out."""
+    dense: NDArray[np.float64] = sparse_histories(rows, items).toarray()
+    return dense
+
+
+def sparse_histories(rows: Sequence[Row], items: Sequence[str]) -> csr_matrix:
+    """As `histories`, in as much memory as the rows have items: any number of rows. A pass over them."""
     place = {item: i for i, item in enumerate(items)}
-    out = np.zeros((len(rows), len(items)))
-    for i, row in enumerate(rows):
-        out[i, [place[item] for item in row.inputs["history"] if item in place]] = 1.0
-    return out
+    columns, ends = array("i"), array("q", [0])
+    for row in rows:
+        columns.extend({place[item] for item in row.inputs["history"] if item in place})
+        ends.append(len(columns))
+    ones = np.ones(len(columns))
+    made = csr_matrix((ones, np.array(columns, np.int32), np.array(ends)), shape=(len(ends) - 1, len(items)))
+    made.sort_indices()
+    return made
 
 
 def recommend(
-    scores: Scores, histories: NDArray[Any], targets: Sequence[int | None], items: Sequence[str]
+    scores: Scores,
+    histories: NDArray[Any],
+    targets: Sequence[int | Sequence[int | None] | None],
+    items: Sequence[str],
 ) -> list[dict[str, JSON]]:
     """Rank, for each row, all items that are not in its history.
 
     Args:
         scores: (rows, items), the higher the better.
         histories: (rows, items), not zero for what the user has.
-        targets: for each row the index of its target in `items`, None where there is none.
+        targets: for each row the index of its target in `items`, None where there is none; or, where several items
+            are to be found, a list of them, with None for those that `items` lacks.
 
     Returns:
         For each row `recommended`, the first `TOP` items with their scores, best first, and, where there is a
-        target, its `rank`, from 1. Equal scores are ranked by a hash of the items' names: neither the order
-        of the catalogue nor the contender has a say.
+        target, its `rank`, from 1; for several the list `ranks`. Equal scores are ranked by a hash of the items'
+        names: neither the order of the catalogue nor the contender has a say.
     """
-    shuffled = list(_tie_order(tuple(items)))
-    place = {item: i for i, item in enumerate(shuffled)}
+    shuffled = np.array(_tie_order(tuple(items)), dtype=np.int64)
+    place = np.empty_like(shuffled)
+    place[shuffled] = np.arange(len(shuffled))
     ranked = np.where(histories[:, shuffled] != 0, -np.inf, scores[:, shuffled])
-    orders = np.argsort(-ranked, axis=1, kind="stable")
+    first = min(TOP, len(shuffled))
     predictions = []
-    for row, order, target in zip(ranked, orders, targets, strict=True):
-        best = order[:TOP]
+    for row, target in zip(ranked, targets, strict=True):
+        least = np.partition(row, len(row) - first)[len(row) - first] if first else 0.0
+        best = np.flatnonzero(row >= least)
+        best = best[np.argsort(-row[best], kind="stable")][:first]
         prediction: dict[str, JSON] = {
             "recommended": {
                 items[shuffled[i]]: round(float(row[i]), 4) for i in best.tolist() if row[i] > -np.inf
             }
         }
-        if target is not None:
-            prediction["rank"] = int(np.flatnonzero(order == place[target])[0]) + 1
+        if isinstance(target, Sequence):
+            prediction["ranks"] = [None if one is None else _rank(row, place[one]) for one in target]
+        elif target is not None:
+            prediction["rank"] = _rank(row, place[target])
         predictions.append(prediction)
     return predictions
+
+
+def _rank(row: Scores, at: int) -> int:
+    """From 1, among scores in the order in which equal ones are ranked."""
+    score = row[at]
+    return int(np.count_nonzero(row > score) + np.count_nonzero(row[:at] == score)) + 1
+
+
+def places(target: Any, place: Mapping[str, int]) -> int | list[int | None] | None:
+    """A row's target, or targets, as `recommend` takes them."""
+    if isinstance(target, list):
+        return [place.get(item) for item in target]
+    return None if target is None else place.get(target)
 
 
 @lru_cache(maxsize=16)
@@ -72,24 +116,37 @@ def _tie_order(items: tuple[str, ...]) -> tuple[int, ...]:
 
 
 class RankMetric:
-    """A metric of the rank of the one item that was left out; a target that the contender does not know
-    scores 0."""
+    """A metric of the ranks of the items that were held out. One that the contender does not know has none (None),
+    and gains nothing; so does a row without a target."""
 
     higher_is_better = True
 
-    def __init__(self, name: str, unit: str, gain: Callable[[int], float]) -> None:
+    def __init__(self, name: str, unit: str, gain: Callable[[Sequence[int | None]], float]) -> None:
         self.name, self.unit = name, unit
         self._gain = gain
 
     def score(self, row: Mapping[str, JSON]) -> tuple[float, float]:
-        rank = row.get("rank")
-        return (0.0 if rank is None else self._gain(rank)), 1.0
+        ranks = row["ranks"] if "ranks" in row else [row.get("rank")]
+        return (self._gain(ranks) if ranks else 0.0), 1.0
 
 
-NDCG = RankMetric(f"ndcg@{TOP}", "gain", lambda rank: 1 / math.log2(1 + rank) if rank <= TOP else 0.0)
-"""Normalised discounted cumulative gain (https://dl.acm.org/doi/10.1145/582415.582418); with one relevant item
-the ideal gain is 1."""
-RECALL = RankMetric(f"recall@{TOP}", "share", lambda rank: float(rank <= TOP))
-"""With one relevant item also called the hit rate."""
-MRR = RankMetric("mrr", "reciprocal rank", lambda rank: 1 / rank)
-"""The mean reciprocal rank, over the whole ranking."""
+def _ndcg(ranks: Sequence[int | None]) -> float:
+    gained = sum(1 / math.log2(1 + rank) for rank in ranks if rank is not None and rank <= TOP)
+    return gained / sum(1 / math.log2(1 + place) for place in range(1, min(len(ranks), TOP) + 1))
+
+
+def _recall(ranks: Sequence[int | None]) -> float:
+    return sum(rank is not None and rank <= TOP for rank in ranks) / len(ranks)
+
+
+def _mrr(ranks: Sequence[int | None]) -> float:
+    return max((1 / rank for rank in ranks if rank is not None), default=0.0)
+
+
+NDCG = RankMetric(f"ndcg@{TOP}", "gain", _ndcg)
+"""Normalised discounted cumulative gain (https://dl.acm.org/doi/10.1145/582415.582418): the ideal is that the first
+places hold held-out items alone; with one relevant item the ideal gain is 1."""
+RECALL = RankMetric(f"recall@{TOP}", "share", _recall)
+"""The share of the held-out items that is among the first; with one relevant item also called the hit rate."""
+MRR = RankMetric("mrr", "reciprocal rank", _mrr)
+"""The mean reciprocal rank, of the first held-out item over the whole ranking."""

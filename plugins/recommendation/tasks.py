@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.contract import JSON, Base, Contender, Metric, Row, Split
+from core.contract import JSON, SELECT, TRAIN, Base, Contender, Metric, Row, Split
 from core.edits import axis_size
 from core.errors import DataError, nearest
-from plugins.recommendation import contenders
+from plugins.recommendation import contenders, options
 from plugins.recommendation.imports import imported
-from plugins.recommendation.ranking import MRR, NDCG, RECALL, catalogue, histories, recommend
+from plugins.recommendation.ranking import MRR, NDCG, RECALL, catalogue, recommend
 
-Example = tuple[Tensor, int]
-NONE = -1
-"""The index of a target that is not given, or that the state does not list."""
+LISTED = 30
+"""Items that a message names at most."""
+NONE, PAD = -1, -2
+"""In place of the index of a target: one that the state does not list; none at all, beside rows with more."""
+
+
+class Example(NamedTuple):
+    """Indices of the history's items, (n,) int64, and of the targets, (m,) int64; m is 0 where no target is given.
+    `several`: the target is a list. `items`: how many the state lists."""
+
+    history: Tensor
+    targets: Tensor
+    several: bool
+    items: int
 
 
 class State(TypedDict):
@@ -29,21 +39,31 @@ class State(TypedDict):
 
 
 class Batch(TypedDict):
-    """Histories (batch, items), float32 of ones and zeros, and target indices (batch,), int64."""
+    """Histories (batch, items), float32 of ones and zeros; target indices (batch, most), int64; which rows have a list
+    of targets, (batch,) bool; and a number for what a loss draws, () int64."""
 
     histories: Tensor
     targets: Tensor
+    several: Tensor
+    seed: Tensor
 
 
 class Recommend:
     """The task `recommend`: a user's history in, all other items out, ranked.
 
-    It trains on whole histories: a model with a zero diagonal predicts each item from the others.
+    It trains on whole histories: a model with a zero diagonal predicts each item from the others. Examples hold
+    indices, and are made dense a batch at a time.
     """
 
+    def __init__(self, options: options.Recommend) -> None:
+        self._options = options
+        self._places: tuple[list[str], dict[str, int]] = ([], {})
+
     def fit(self, rows: Sequence[Row], brought: Mapping[str, JSON]) -> State:
-        """The base's items keep their places; those that only `train` has follow, sorted."""
-        return {"items": catalogue(rows, brought.get("items", []))}
+        """The base's items keep their places; those that only `train` has follow, sorted, as the options allow."""
+        allowed = self._options
+        known = brought.get("items", [])
+        return {"items": catalogue(rows, known, users=allowed.new_item_users, most=allowed.max_items)}
 
     def edits(self, model: nn.Module, state: State) -> list[Mapping[str, JSON]]:
         """New items begin with zeros, the score of an item that nobody has."""
@@ -52,13 +72,38 @@ class Recommend:
 
     def encode(self, row: Row, state: State) -> Example:
         """What the state does not list is left out of the history."""
-        items = state["items"]
-        history = torch.from_numpy(histories([row], items)[0].astype(np.float32))
-        return history, items.index(row.target) if row.target in items else NONE
+        place = self._place(state)
+        history = sorted({place[item] for item in row.inputs["history"] if item in place})
+        several = isinstance(row.target, list)
+        asked = row.target if several else [] if row.target is None else [row.target]
+        targets = [place.get(item, NONE) for item in asked]
+        return Example(
+            torch.tensor(history, dtype=torch.int64),
+            torch.tensor(targets, dtype=torch.int64),
+            several,
+            len(state["items"]),
+        )
+
+    def _place(self, state: State) -> dict[str, int]:
+        """Item to index, of the state's list; kept until another is asked for."""
+        if self._places[0] is not state["items"]:
+            self._places = state["items"], {item: i for i, item in enumerate(state["items"])}
+        return self._places[1]
 
     def collate(self, examples: Sequence[Example], rng: torch.Generator) -> Batch:
-        rows, targets = zip(*examples, strict=True)
-        return {"histories": torch.stack(rows), "targets": torch.tensor(targets)}
+        """Dense histories, and targets filled up with `PAD`."""
+        lengths = torch.tensor([len(example.history) for example in examples])
+        histories = torch.zeros(len(examples), examples[0].items)
+        owner = torch.arange(len(examples)).repeat_interleave(lengths)
+        histories[owner, torch.cat([example.history for example in examples])] = 1.0
+        return {
+            "histories": histories,
+            "targets": nn.utils.rnn.pad_sequence(
+                [example.targets for example in examples], batch_first=True, padding_value=PAD
+            ),
+            "several": torch.tensor([example.several for example in examples]),
+            "seed": torch.randint(2**62, (), generator=rng),
+        }
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         scores: Tensor = model(batch["histories"])
@@ -71,35 +116,72 @@ class Recommend:
 
     def predict(self, outputs: Tensor, batch: Batch, state: State) -> list[dict[str, JSON]]:
         """As `ranking.recommend`."""
-        targets = [None if index == NONE else index for index in batch["targets"].tolist()]
+        targets: list[int | list[int | None] | None] = []
+        for row, several in zip(batch["targets"].tolist(), batch["several"].tolist(), strict=True):
+            given = [None if index == NONE else index for index in row if index != PAD]
+            targets.append(given if several else given[0] if given else None)
         has = batch["histories"].cpu().numpy()
         return recommend(outputs.cpu().numpy(), has, targets, state["items"])
 
     def parse(self, inputs: Sequence[str], state: State) -> list[Row]:
-        """Python files, or modules separated by commas, as in `os,sys`; nothing at all is an empty history. What a
-        file imports and the model does not know is left out; a module that is typed is refused. Raises
-        `DataError`."""
-        return [Row({"user": text, "history": _history(text, state["items"])}) for text in inputs]
+        """Items separated by commas, as in `os,sys`, or `@PATH`, a text file with an item a line; nothing at all is an
+        empty history. With the option `inputs: python` also a path that ends in .py, whose imports are the items.
+
+        What is typed and the model does not know is refused; what a file holds and it does not know is left out, as
+        long as it knows some. Raises `DataError`."""
+        return [Row({"user": text, "history": self._history(text, state)}) for text in inputs]
+
+    def _history(self, text: str, state: State) -> list[str]:
+        known = self._place(state)
+        if text.startswith("@"):
+            return _listed(Path(text[1:]), known)
+        python = self._options.inputs == "python"
+        if python and text.endswith(".py"):
+            return sorted(_imports(Path(text)).intersection(known))
+        whole = text.strip()
+        typed = {whole} if whole in known else {name.strip() for name in text.split(",")} - {""}
+        unknown = sorted(typed.difference(known))
+        if unknown:
+            what = "a path that ends in .py, or modules" if python else "@FILE, or items"
+            raise DataError(
+                f"{text!r}: expected {what} the model knows, separated by commas;"
+                f" it does not know {', '.join(map(repr, unknown))}",
+                "\n  ".join(f"{name!r}: {_near(name, known)}" for name in unknown),
+            )
+        return sorted(typed)
 
     def metrics(self) -> list[Metric]:
         return [NDCG, RECALL, MRR]
 
     def trivial(self, base: Base, splits: Mapping[str, Split]) -> list[Contender]:
-        return contenders.trivial(base, splits)
+        """As `contenders.trivial`, with the catalogue that the adapted model has."""
+        train = splits[TRAIN]
+        items = self.fit(train.rows, {"items": train.state["items"]})["items"]
+        return contenders.trivial(base, train, splits[SELECT].rows, items)
 
 
-def _history(text: str, items: Sequence[str]) -> list[str]:
-    if text.endswith(".py"):
-        return sorted(_imports(Path(text)).intersection(items))
-    typed = {name.strip() for name in text.split(",")} - {""}
-    unknown = sorted(typed.difference(items))
-    if unknown:
+def _near(name: str, known: Collection[str]) -> str:
+    close = nearest(name, known)
+    if close.startswith("did you mean") or len(known) <= LISTED:
+        return close
+    return f"nothing of that name; among the {len(known)} it knows are {', '.join(sorted(known)[:LISTED])}"
+
+
+def _listed(path: Path, known: Collection[str]) -> list[str]:
+    """The items in a file, one a line; blank lines do not count."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{text!r}: expected a path that ends in .py, or modules the model knows, separated by commas;"
-            f" it does not know {', '.join(map(repr, unknown))}",
-            "\n  ".join(f"{name!r}: {nearest(name, items)}" for name in unknown),
+            f"{path} cannot be read: {error}", "give a UTF-8 text file with an item a line"
+        ) from error
+    found = {line.strip() for line in lines} - {""}
+    if found and not found.intersection(known):
+        raise DataError(
+            f"{path}: the model knows none of its {len(found)} lines as an item; the first is {min(found)!r}",
+            f"write an item a line, as in {', '.join(sorted(known)[:3])}",
         )
-    return sorted(typed)
+    return sorted(found.intersection(known))
 
 
 def _imports(path: Path) -> set[str]:

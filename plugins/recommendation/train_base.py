@@ -19,7 +19,7 @@ import torch
 
 from core.bases import save_base
 from core.rows import content_digest
-from plugins.recommendation.contenders import PENALTIES, Ranker
+from plugins.recommendation.contenders import Ranker
 from plugins.recommendation.data import MIN_USERS, base_split, leave_one_out, users, whole
 from plugins.recommendation.ease import ease
 from plugins.recommendation.models import BASES
@@ -27,6 +27,8 @@ from plugins.recommendation.ranking import histories
 
 NAME = "library-imports"
 FOLDS = 5
+PENALTIES = (3.0, 10.0, 30.0, 100.0)
+"""Of EASE, in users."""
 
 
 def common_items(chosen: Sequence[str]) -> list[str]:

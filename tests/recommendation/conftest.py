@@ -36,7 +36,7 @@ def base() -> Base:
 
 @pytest.fixture
 def task() -> Recommend:
-    return Recommend()
+    return Recommend(options.Recommend(inputs="python"))
 
 
 @pytest.fixture

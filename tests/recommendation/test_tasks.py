@@ -39,7 +39,7 @@ def test_what_the_state_does_not_list_is_left_out(task: Recommend, rng: torch.Ge
     examples = [task.encode(row("sys", "numpy", target="re"), STATE), task.encode(row(target="numpy"), STATE)]
     batch = task.collate(examples, rng)
     assert batch["histories"].tolist() == [[0, 0, 1, 0], [0, 0, 0, 0]]
-    assert batch["targets"].tolist() == [1, NONE]
+    assert batch["targets"].tolist() == [[1], [NONE]]
     first, second = task.predict(torch.tensor([[0.1, 0.2, 0.3, 0.4]] * 2), batch, STATE)
     assert first == {"recommended": {"json": 0.4, "re": 0.2, "os": 0.1}, "rank": 2}
     assert list(second) == ["recommended"]
