@@ -23,8 +23,9 @@ class Evidence:
 
     `scores` maps contender to metric to value, `differences` (contender minus base) likewise, on
     `report`. `gains` maps every other contender to how much better the adapted model is in the primary metric,
-    positive being better; the verdict asks about the base, the best trivial contender and scratch. `retained` has the base's
-    and the adapted model's scores on `retain`, `forgetting` the part of the base's score that was lost.
+    positive being better; the verdict asks about the base, the best trivial contender and scratch. `retained`
+    has the base's and the adapted model's scores on `retain`, `forgetting` the part of the base's score that
+    was lost.
     """
 
     primary: Metric
