@@ -608,11 +608,8 @@ def test_loss_whose_options_do_not_fit_stops_the_run_before_it_begins(refused, l
     assert says in error["message"]
 
 
-def test_loss_that_does_not_fit_the_task_stops_the_run(toy, labelled):
-    """At the first step, with exit code 2 and what the batch has."""
-    outcome = toy("task=labelled", "fine_tune.loss=mse", plugins=[labelled])
-    assert outcome.code == 2
-    assert outcome.error["kind"] == "RecipeError"
-    assert (
-        "loss mse takes a batch with 'targets', and this task's has 'x', 'labels'" in outcome.error["message"]
-    )
+def test_loss_that_does_not_fit_the_task_stops_the_run(refused, labelled):
+    """At the first step, before anything was trained: exit code 2, what the batch has, and nothing left behind."""
+    error = refused("task=labelled", "fine_tune.loss=mse", plugins=[labelled])
+    assert error["kind"] == "RecipeError"
+    assert "loss mse takes a batch with 'targets', and this task's has 'x', 'labels'" in error["message"]
