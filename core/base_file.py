@@ -2,7 +2,8 @@
 
 The callable is code, and reading a shell calls what its base names, with the arguments it gives. So a callable in an
 installed module has to be a class of modules, or a function whose annotation says that it returns one: no
-shell can name `os:system`.
+shell can name `os:system`. What such a function does with its arguments is its own: look at a stranger's
+`provenance.json` before you load the shell.
 """
 
 from __future__ import annotations
