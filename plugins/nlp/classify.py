@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -15,7 +14,7 @@ from core.contract import JSON, Base, Contender, Metric, Row, Split
 from core.edits import axis_size
 from core.errors import BaseError, DataError
 from plugins.nlp import options, rivals
-from plugins.nlp.padding import Part, padded
+from plugins.nlp.ragged import Ragged, ragged
 from plugins.nlp.tokens import unpack
 
 UNKNOWN = -1
@@ -42,11 +41,9 @@ class Example(TypedDict):
 
 
 class Batch(TypedDict):
-    """The parts, shorter texts first; where each example of the batch is in them, (batch,) int64; label indices
-    (batch,) int64."""
+    """The texts, end to end, and label indices (batch,) int64."""
 
-    parts: list[Part]
-    place: Tensor
+    texts: Ragged
     labels: Tensor
 
 
@@ -98,11 +95,14 @@ class Classify:
         return {"ids": encoding.ids or [0], "label": label, "cut": bool(encoding.overflowing)}
 
     def collate(self, examples: Sequence[Example], rng: torch.Generator) -> Batch:
-        return collated(examples, self._options.parts)
+        return {
+            "texts": ragged([example["ids"] for example in examples]),
+            "labels": torch.tensor([example["label"] for example in examples]),
+        }
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """(batch, classes) logits."""
-        logits: Tensor = model(batch["parts"])[batch["place"]]
+        logits: Tensor = model(batch["texts"])
         return logits
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, float]:
@@ -129,22 +129,6 @@ class Classify:
 
     def trivial(self, base: Base, splits: Mapping[str, Split]) -> list[Contender]:
         return rivals.trivial(base, splits)
-
-
-def collated(examples: Sequence[Example], parts: int) -> Batch:
-    """A batch in `parts` of texts of like length: of TREC's 32 questions a batch, padded together, half of the tokens
-    would be padding; in four parts a sixth is. What the model computes for a text stays the same."""
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i]["ids"]))
-    size = math.ceil(len(order) / min(parts, len(order)))
-    place = torch.empty(len(order), dtype=torch.int64)
-    place[torch.tensor(order)] = torch.arange(len(order))
-    return {
-        "parts": [
-            padded([examples[i]["ids"] for i in order[at : at + size]]) for at in range(0, len(order), size)
-        ],
-        "place": place,
-        "labels": torch.tensor([example["label"] for example in examples]),
-    }
 
 
 def given_text(given: str, longest: int) -> str:

@@ -56,12 +56,6 @@ class Classify(Options):
         default="keep",
         description="the base's own labels: new ones follow them, or they give way to the data's",
     )
-    parts: int = Field(
-        default=2,
-        ge=1,
-        description="a batch is computed in so many parts, shorter texts first, which saves padding; on a GPU 1 is"
-        " quicker",
-    )
 
 
 class Transformers(Options):

@@ -16,7 +16,7 @@ from torch import nn
 
 from core.contract import JSON, SELECT, TRAIN, Base, Contender, Row, Split
 from core.features import features
-from plugins.nlp.padding import padded
+from plugins.nlp.ragged import ragged
 from plugins.nlp.tokens import unpack
 
 MOST = 100_000
@@ -116,8 +116,8 @@ class Probe:
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
         found: list[NDArray[np.float64]] = []
         for at in range(0, len(order), self._batch):
-            part = padded([tokens[i] for i in order[at : at + self._batch]])
-            seen = features(self._model, lambda part=part: self._model([part]))  # type: ignore[misc]
+            part = ragged([tokens[i] for i in order[at : at + self._batch]])
+            seen = features(self._model, lambda part=part: self._model(part))  # type: ignore[misc]
             seen = seen if seen.ndim == 2 else seen[:, 0]  # a head that sees every token: the first one's
             found.append(seen.double().numpy())
         sorted_back = np.empty_like(together := np.concatenate(found))

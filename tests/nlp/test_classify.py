@@ -64,35 +64,22 @@ def test_labels_of_the_base_that_are_dropped_get_a_new_head(base: Base) -> None:
     assert one.fit([], brought(base, labels=["x", "y"]))["labels"] == ["x", "y"]
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3, 5, 9])
-def test_parts_of_a_batch_change_no_logit(base: Base, parts: int) -> None:
-    """Whatever their number, the logits come back in the order of the examples."""
-    one = task(parts=parts)
+def test_the_rest_of_a_batch_changes_no_logit(base: Base) -> None:
+    """Logits come back in the order of the examples, as each has them alone."""
+    one = task()
     state = one.fit(ROWS, brought(base))
     model = Grow(GrowOptions(axis="classes", to=2, init="normal")).apply(base.model)
     examples = [one.encode(row, state) for row in ROWS]
     batch = one.collate(examples, RNG)
-    assert len(batch["parts"]) <= parts
     assert batch["labels"].tolist() == [1, 0, 0, 1, 0]
     alone = torch.cat([one.forward(model, one.collate([example], RNG)) for example in examples])
     assert torch.allclose(one.forward(model, batch), alone, atol=1e-6)
 
 
-def test_parts_save_padding(base: Base) -> None:
-    """In two parts the short texts are not as long as the long ones."""
-    state = task().fit(ROWS, brought(base))
-    sizes = {}
-    for parts in (1, 2):
-        one = task(parts=parts)
-        batch = one.collate([one.encode(row, state) for row in ROWS], RNG)
-        sizes[parts] = sum(part["ids"].numel() for part in batch["parts"])
-    assert sizes == {1: 5 * 8, 2: 3 * 6 + 2 * 8}
-
-
 def test_the_loss_is_the_cross_entropy_of_the_label() -> None:
     """-ln 0.8, as logits of 0.8 and 0.2 give it."""
     outputs = torch.tensor([[0.8, 0.2], [0.2, 0.8]]).log()
-    total, weight = task().loss(outputs, {"parts": [], "place": RNG, "labels": torch.tensor([0, 1])})  # type: ignore[typeddict-item]
+    total, weight = task().loss(outputs, {"labels": torch.tensor([0, 1])})  # type: ignore[typeddict-item]
     assert float(total / weight) == pytest.approx(-math.log(0.8))
 
 

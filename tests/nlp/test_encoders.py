@@ -10,15 +10,25 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import BertForSequenceClassification, BertModel
+from transformers import AutoConfig, AutoModel, BertForSequenceClassification, BertModel
 
 from core.contract import Base
 from core.edits.grow import Grow
 from core.errors import BaseError
 from core.options import Grow as GrowOptions
 from plugins.nlp import options
-from plugins.nlp.encoders import SequenceClassifier, TextEncoder, Transformers
+from plugins.nlp.encoders import (
+    SequenceClassifier,
+    TextEncoder,
+    Transformers,
+    first_position,
+    packed_states,
+    padded_states,
+)
+from plugins.nlp.ragged import packed, padded, ragged
 from plugins.nlp.tokens import unpack
 from tests.nlp.conftest import tiny_config
 
@@ -36,7 +46,8 @@ def copy(encoder: Path, tmp_path: Path) -> Path:
 
 
 def logits(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return model([{"ids": ids, "mask": mask}])
+    """Of padded texts."""
+    return model(ragged([row[: int(n)].tolist() for row, n in zip(ids, mask.sum(1), strict=True)]))
 
 
 IDS = torch.tensor([[2, 5, 6, 3, 0], [2, 7, 8, 9, 3]])
@@ -233,3 +244,45 @@ def test_the_hub_s_cache_is_read_and_the_origin_names_the_commit(
     base = loaded("acme/tiny")
     assert base.origin == f"acme/tiny@{commit}"
     assert base.digest == loaded(encoder).digest
+
+
+# --- texts in rows -----------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=70), min_size=1, max_size=12))
+def test_packing_and_padding_lose_no_token(texts: list[list[int]]) -> None:
+    """Each token stands where `place` and the mask say, of the right text, at the right position."""
+    rows, (tokens, mask) = packed(ragged(texts)), padded(ragged(texts))
+    flat = [(token, i, n) for i, text in enumerate(texts) for n, token in enumerate(text)]
+    parts = (part.flatten()[rows.place].tolist() for part in (rows.tokens, rows.text, rows.position))
+    assert list(zip(*parts, strict=True)) == flat
+    assert int((rows.text >= 0).sum()) == len(flat)
+    assert tokens[mask].tolist() == [token for token, _, _ in flat]
+    assert rows.tokens.numel() <= max(64, *map(len, texts)) * len(texts)
+
+
+KINDS = {
+    "bert": (0, {}),
+    "roberta": (2, {"pad_token_id": 1}),
+    "distilbert": (0, {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2}),
+    "mpnet": (2, {"pad_token_id": 1}),
+    "electra": (0, {"embedding_size": 16}),
+    "modernbert": (0, {"pad_token_id": 0}),
+    "deberta-v2": (None, {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_texts_are_read_as_padded_ones_or_not_packed(kind: str) -> None:
+    """Where a model's positions begin is found out; one whose positions are relative to the row is left padded."""
+    expected, rest = KINDS[kind]
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = AutoConfig.for_model(kind, vocab_size=60, **{**sizes, **rest})
+    torch.manual_seed(0)
+    backbone = AutoModel.from_config(config).eval()
+    first = first_position(backbone, 60, config.pad_token_id)
+    assert first == expected
+    if first is not None:
+        texts = ragged([list(range(3, 20)), [5, 6], list(range(4, 50))])
+        found, alone = packed_states(backbone, texts, first), padded_states(backbone, texts)
+        assert torch.allclose(found, alone, atol=1e-5)
