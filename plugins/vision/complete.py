@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from core.contract import REPORT, SELECT, TRAIN, Choice
+from core.data.labels import check_labels
 from core.errors import RecipeError
 from plugins.vision import options
 from plugins.vision.folders import Found, find
@@ -44,11 +45,12 @@ def complete(recipe: Mapping[str, Any]) -> list[Choice]:
     """Choices for a recipe of the task `vision.classify` with the dataset `images`. Raises `RecipeError` where the
     recipe names no data, `DataError` and `BaseError` for what is found there."""
     found = _data(recipe)
+    check_labels({TRAIN: found.labels}, lambda _, index: found.where(index))
     base = _base(recipe, found)
     train = len(found.splits[TRAIN])
     counts = Counter(found.labels)
     few = min(counts, key=lambda label: counts[label])
-    what = f"{len(found.paths):,} pictures in {len(counts)} classes, the smallest ({few}) {counts[few]}"
+    what = f"{len(found.paths):,} pictures in {len(counts)} classes, the smallest ({few}) has {counts[few]}"
     choices = [_splits(found, counts, what)]
     given = recipe.get("data", {}).get("splits")
     held_out = _held_out(choices[0].value if given == "auto" else given)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from core.contract import REPORT, TRAIN, Row
 from core.data.rows import Lazy
@@ -123,6 +124,16 @@ def _pairs(path: Path) -> dict[str, tuple[Path, Path]]:
             "rename the files, or give the file of images itself",
         )
     return pairs
+
+
+def read_split(folder: Path, split: str) -> tuple[Tensor, Tensor]:
+    """Images (n, 1, height, width), float32 in 0..1, and labels (n,), int64, of one split of a folder, whole. Raises
+    `DataError`."""
+    pairs = _pairs(folder)
+    if split not in pairs:
+        raise DataError(f"{folder}: there are no files of {split}, only of {', '.join(pairs)}", "add them")
+    images, labels = read(pairs[split][0], 3), read(pairs[split][1], 1)
+    return torch.from_numpy(images.copy())[:, None].float() / 255, torch.from_numpy(labels.astype(np.int64))
 
 
 def _labels_of(images: Path) -> Path:

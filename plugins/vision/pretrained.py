@@ -16,6 +16,7 @@ from core.bases import digest
 from core.contract import JSON, Base, Structure
 from core.errors import BaseError, ComponentError, nearest
 from core.foreign import WRAPPERS, fit, read_foreign
+from core.hub import offline_where_unreachable
 from core.seeds import seed_torch
 from plugins.vision import options
 
@@ -128,6 +129,7 @@ class Timm:
 
 def library() -> ModuleType:
     """timm. Raises `ComponentError` that says how to install it."""
+    offline_where_unreachable()
     try:
         import timm
     except ImportError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +12,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from core.contract import Row, Transform
+from core.data.stored import Stored
 from core.errors import DataError
-from plugins.vision import options
+from plugins.vision import colour, geometry, options
 from plugins.vision.transforms import Affine, Noise, Normalise, Scale, Standardise
 
 UNIT = (0.0, 1.0)
@@ -167,3 +170,188 @@ def test_a_range_must_rise(make: Callable[[], object]) -> None:
     """The message says what came."""
     with pytest.raises(ValidationError, match="low below high, got"):
         make()
+
+
+def of(factory: type, **given: object) -> Transform:
+    """A transform with its options, which has the name of its class."""
+    made: Transform = factory(getattr(options, factory.__name__).model_validate(given))
+    return made
+
+
+PICTURE = Row(
+    torch.randint(0, 256, (3, 20, 30), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+)
+RANDOM: dict[str, Callable[[], Transform]] = {
+    "random_crop": lambda: of(geometry.RandomCrop, size=16, padding=2),
+    "random_crop, mirrored": lambda: of(geometry.RandomCrop, size=16, padding=2, fill="reflect"),
+    "random_resized_crop": lambda: of(geometry.RandomResizedCrop, size=[16, 24]),
+    "flip": lambda: of(geometry.Flip),
+    "flip, vertical": lambda: of(geometry.Flip, direction="vertical"),
+    "erase": lambda: of(geometry.Erase, probability=0.7),
+    "color_jitter": lambda: of(colour.ColorJitter, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1),
+    "rand_augment": lambda: of(colour.RandAugment),
+    "trivial_augment": colour.TrivialAugment,
+}
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+@pytest.mark.parametrize("kind", ["bytes", "floats"])
+def test_an_augmentation_draws_from_the_generator_it_is_given_and_nothing_else(name: str, kind: str) -> None:
+    """The same generator, the same bits, whatever torch's own holds, which it leaves as it was; another one, sooner or
+    later another image. The row stays as it was, and bytes stay bytes."""
+    transform = RANDOM[name]()
+    row = PICTURE if kind == "bytes" else Row(PICTURE.inputs.float() / 255)
+    before, made = row.inputs.clone(), []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        state = torch.random.get_rng_state()
+        one = transform.apply(row, None, seeded(seed)).inputs
+        assert torch.equal(torch.random.get_rng_state(), state)
+        torch.manual_seed(99)
+        assert torch.equal(one, transform.apply(row, None, seeded(seed)).inputs)
+        made.append(one)
+    assert transform.random
+    assert torch.equal(row.inputs, before)
+    assert {one.dtype for one in made} == {row.inputs.dtype}
+    assert {tuple(one.shape) for one in made} <= {(3, 16, 16), (3, 16, 24), (3, 20, 30)}
+    assert any(not torch.equal(made[0], other) for other in made[1:])
+
+
+def test_resize_takes_a_size_or_the_short_side(rng: torch.Generator) -> None:
+    """20 x 30 to a short side of 10 keeps its shape; a pair does not."""
+    assert of(geometry.Resize, size=10).apply(PICTURE, None, rng).inputs.shape == (3, 10, 15)
+    assert of(geometry.Resize, size=[7, 5]).apply(PICTURE, None, rng).inputs.shape == (3, 7, 5)
+    assert of(geometry.Resize, size=20).apply(PICTURE, None, rng) is PICTURE
+    tall = Row(PICTURE.inputs.transpose(1, 2))
+    assert of(geometry.Resize, size=10).apply(tall, None, rng).inputs.shape == (3, 15, 10)
+
+
+def test_resize_averages_what_it_makes_small(rng: torch.Generator) -> None:
+    """A chessboard becomes grey: with antialiasing no pixel is lost."""
+    board = Row((torch.arange(32)[:, None] + torch.arange(32)).remainder(2).mul(255).byte()[None])
+    small = of(geometry.Resize, size=8).apply(board, None, rng).inputs
+    assert small.dtype == torch.uint8
+    assert (small.int() - 127).abs().max() <= 2
+
+
+def test_center_crop_takes_the_middle_and_fills_with_black(rng: torch.Generator) -> None:
+    """Of 20 x 30, the rows 5 to 14; where 40 are wanted, ten black ones on each side."""
+    middle = of(geometry.CenterCrop, size=10).apply(PICTURE, None, rng).inputs
+    assert torch.equal(middle, PICTURE.inputs[:, 5:15, 10:20])
+    wide = of(geometry.CenterCrop, size=[40, 30]).apply(PICTURE, None, rng).inputs
+    assert torch.equal(wide[:, 10:30], PICTURE.inputs)
+    assert int(wide[:, :10].max()) == int(wide[:, 30:].max()) == 0
+
+
+def test_a_random_crop_is_a_window_of_the_widened_image() -> None:
+    """Every place is reached, and what is cut is what stands there."""
+    crop = of(geometry.RandomCrop, size=8, padding=1)
+    image = torch.arange(1, 65, dtype=torch.uint8).reshape(1, 8, 8)
+    padded = torch.nn.functional.pad(image, (1, 1, 1, 1))
+    windows = {(y, x): padded[:, y : y + 8, x : x + 8] for y in range(3) for x in range(3)}
+    found = set()
+    for seed in range(60):
+        cut = crop.apply(Row(image), None, seeded(seed)).inputs
+        found |= {place for place, window in windows.items() if torch.equal(window, cut)}
+    assert found == set(windows)
+
+
+def test_flip_mirrors_about_half_of_the_images() -> None:
+    """And those exactly."""
+    made = [of(geometry.Flip).apply(PICTURE, None, seeded(seed)).inputs for seed in range(200)]
+    flipped = sum(torch.equal(one, PICTURE.inputs.flip(-1)) for one in made)
+    assert 75 < flipped < 125
+    assert all(torch.equal(one, PICTURE.inputs) or torch.equal(one, PICTURE.inputs.flip(-1)) for one in made)
+
+
+def test_erase_blackens_a_part_of_the_wanted_size() -> None:
+    """Between 2 % and a third of the area."""
+    white = Row(torch.full((1, 50, 50), 255, dtype=torch.uint8))
+    parts = [
+        float((of(geometry.Erase, probability=1).apply(white, None, seeded(seed)).inputs == 0).float().mean())
+        for seed in range(50)
+    ]
+    assert 0.015 < min(parts) < 0.1
+    assert 0.25 < max(parts) < 0.36
+
+
+def test_standardise_takes_bytes_for_zero_to_one(rng: torch.Generator) -> None:
+    """The same statistics, and the same numbers, whether the image comes as bytes or as floats."""
+    floats = Row(PICTURE.inputs.float() / 255)
+    standardise = Standardise()
+    of_bytes, of_floats = standardise.fit([PICTURE]), standardise.fit([floats])
+    assert of_bytes["subtract"] == pytest.approx(of_floats["subtract"])
+    made = [standardise.apply(row, of_floats, rng).inputs for row in (PICTURE, floats)]
+    assert made[0].dtype == torch.float32
+    assert torch.allclose(made[0], made[1], atol=1e-5)
+
+
+def test_statistics_of_many_rows_are_those_of_all_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are taken a few rows at a time, of any size, and never held together."""
+    rows = [Row(torch.rand(3, 4 + i, 6, generator=seeded(i)) * (i + 1)) for i in range(9)]
+    pixels = torch.cat([row.inputs.flatten(1) for row in rows], 1).double()
+    monkeypatch.setattr("plugins.vision.transforms.PIXELS", 100)
+    state, span = Standardise().fit(rows), Normalise().fit(rows)
+    assert state["subtract"] == pytest.approx(pixels.mean(1).tolist(), rel=1e-12)
+    assert state["divide"] == pytest.approx(pixels.std(1, correction=0).tolist(), rel=1e-12)
+    assert span["subtract"] == pixels.amin(1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (lambda: of(geometry.Resize, size=4), "resize: expected an image, got a Stored"),
+        (lambda: of(geometry.Flip, probability=1), "flip: expected an image"),
+        (lambda: Standardise(), "standardise: expected an image"),
+    ],
+)
+def test_what_was_not_decoded_is_refused(
+    transform: Callable[[], Transform], message: str, tmp_path: Path, rng: torch.Generator
+) -> None:
+    """With what is missing in the recipe."""
+    with pytest.raises(DataError, match=message) as caught:
+        transform().apply(Row(Stored(tmp_path / "a.png")), {"subtract": [0], "divide": [1]}, rng)
+    assert "put `decode` before it" in caught.value.hint
+
+
+def test_statistics_of_another_number_of_channels_are_refused(rng: torch.Generator) -> None:
+    """A grey picture for a base that was trained on colours."""
+    with pytest.raises(DataError, match="statistics are of 3 channels, the image has 1") as caught:
+        Standardise().apply(Row(torch.zeros(1, 4, 4)), {"subtract": [0.5] * 3, "divide": [1.0] * 3}, rng)
+    assert "`channels: 3`" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: options.RandomResizedCrop(size=8, scale=(0.5, 1.5)),
+        lambda: options.RandomResizedCrop(size=8, scale=(0.0, 1.0)),
+        lambda: options.Erase(ratio=(3.0, 0.3)),
+        lambda: options.Flip(probability=1.5),
+        lambda: options.Resize(size=0),
+    ],
+)
+def test_options_out_of_range_are_refused(make: Callable[[], object]) -> None:
+    """Before any image is touched."""
+    with pytest.raises(ValidationError):
+        make()
+
+
+def test_the_cheap_transforms_are_cheap() -> None:
+    """Mirrored, shifted and standardised, an image of 3 x 32 x 32 takes some 30 us; the bound leaves room for a busy
+    machine."""
+    row, state = Row(PICTURE.inputs[:, :20, :20]), {"subtract": [0.5] * 3, "divide": [0.25] * 3}
+    steps = [of(geometry.Flip), of(geometry.RandomCrop, size=20, padding=2), Standardise()]
+    rng, best = seeded(0), float("inf")
+    for _ in range(20):
+        began = time.perf_counter()
+        for _ in range(100):
+            made = row
+            for step in steps:
+                made = step.apply(made, state, rng)
+        best = min(best, (time.perf_counter() - began) / 100)
+    assert best < 150e-6
