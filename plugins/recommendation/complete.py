@@ -21,6 +21,8 @@ REPORTED = 2000
 """Users to report on at most: enough for narrow intervals, and ranked in seconds."""
 TOGETHER = 1024
 """Users in a batch at most."""
+MOST_STEPS = 200
+"""Steps of training at most, or two epochs."""
 CATALOGUE = 4000
 """Items to aim at: 16 million weights."""
 HISTORIES = 5000
@@ -166,17 +168,18 @@ def _training(recipe: Mapping[str, Any], data: options.Interactions, learned: bo
     yield Choice("task.max_items", 5000, "25 million weights, 100 MB")
     rows: Sequence[Any] = train[:HISTORIES]
     highest = _curvature(rows, catalogue(rows, users=least, most=5000))
-    lr = float(f"{2.0 / highest:.2g}")
+    pull = _pull(recipe)
+    lr = float(f"{min(2.0 / highest, 0.1 / pull):.2g}")
     batch = min(len(train), TOGETHER)
     steps = math.ceil(len(train) / batch)
-    pull = _pull(recipe)
-    epochs = max(2, min(200, math.ceil(5.0 / (lr * pull) / steps)))
+    epochs = max(2, min(MOST_STEPS, math.ceil(5.0 / (lr * pull))) // steps)
     yield Choice(
         "fine_tune.batch_size",
         batch,
         "all users at once: each step is exact" if batch == len(train) else f"of {len(train)} users",
     )
-    yield Choice("fine_tune.lr", lr, f"two over the loss' highest curvature on train, {highest:.3g}")
+    why = f"the loss' highest curvature on train is {highest:.3g}, the pull towards the base {pull:g}: both stay stable"
+    yield Choice("fine_tune.lr", lr, why)
     yield Choice("fine_tune.epochs", epochs, f"{epochs * steps} steps, in which the slowest weights settle")
 
 

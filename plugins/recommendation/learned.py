@@ -32,8 +32,8 @@ FORM = 1
 """Of what is in the cache: to be raised where the same file and options would give other weights."""
 STEP = 2.0**-16
 """What weights are multiples of."""
-TENTH, FIFTH = 0.1, 0.2
-"""Of the users, to choose the penalty with; of their items, to be found again."""
+FIFTH = 0.2
+"""Of a user's items, to choose the penalty with."""
 MOST = 500
 """Users to choose it with at most."""
 
@@ -94,8 +94,8 @@ class Weights:
 
 
 def learn(options: options.Learned) -> Weights:
-    """EASE on the users of the base's side, with the penalty that finds most of what a tenth of them would lack, where
-    there are several to choose from. Raises `DataError`."""
+    """EASE on the users of the base's side, with the best of the penalties where there are several. Raises
+    `DataError`."""
     log = read(options, "base")
     items = np.sort(
         np.argsort(-np.bincount(log.item, minlength=len(log.items)), kind="stable")[: options.max_items]
@@ -116,21 +116,22 @@ def _matrix(log: Log, place: Ints, which: Mask) -> csr_matrix:
 
 
 def _chosen(options: options.Learned, log: Log, place: Ints, known: Mask) -> float:
-    order = np.argsort(users_unit(log, options.draw, "penalty"), kind="stable")
-    tenth = np.zeros(len(log.users), bool)
-    tenth[order[: min(MOST, max(1, round(TENTH * len(order))))]] = True
-    mine = tenth[log.user] & known
-    has = np.bincount(log.user[mine], minlength=len(log.users))
+    """The penalty with which EASE on the rest of everybody's items finds best the fifth that is held out."""
+    has = np.bincount(log.user[known], minlength=len(log.users))
     wanted = np.clip(np.floor(FIFTH * has + 0.5), 1, np.maximum(has - 1, 0))
-    drawn = np.where(mine, pairs_unit(log, options.draw, "penalty"), 2.0)
-    asked = mine & (positions(log, drawn) < wanted[log.user])
-    judges = np.flatnonzero(np.bincount(log.user[asked], minlength=len(log.users)))
-    if not len(judges) or len(judges) == len(log.users):
+    drawn = np.where(known, pairs_unit(log, options.draw, "penalty"), 2.0)
+    asked = known & (positions(log, drawn) < wanted[log.user])
+    able = np.flatnonzero(np.bincount(log.user[asked], minlength=len(log.users)))
+    judges = np.sort(able[np.argsort(users_unit(log, options.draw, "penalty")[able], kind="stable")[:MOST]])
+    if not len(judges):
         return options.penalties[len(options.penalties) // 2]
-    shown = _matrix(log, place, mine & ~asked)[judges].toarray()
-    targets = [place[log.item[(log.user == judge) & asked]].tolist() for judge in judges.tolist()]
+    rest = _matrix(log, place, known & ~asked)
+    shown = rest[judges].toarray()
+    places = np.where(asked, place[log.item], -1)
+    of_each = (places[log.offsets[judge] : log.offsets[judge + 1]] for judge in judges.tolist())
+    targets = [one[one >= 0].tolist() for one in of_each]
     names = [str(i) for i in range(shown.shape[1])]
-    gram, means = moments(_matrix(log, place, known & ~tenth[log.user])[~tenth])
+    gram, means = moments(rest)
 
     def ndcg(penalty: float) -> float:
         weight, bias = solve(gram, means, penalty)

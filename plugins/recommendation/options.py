@@ -121,7 +121,7 @@ class Learned(Log):
     penalties: list[Annotated[float, Field(gt=0)]] = Field(
         [10.0, 30.0, 100.0, 300.0, 1000.0],
         min_length=1,
-        description="EASE's penalty, in users; of several, the one best for a tenth of the users held out",
+        description="EASE's penalty, in users; of several, the one that finds best a fifth of these users' items",
     )
     max_items: int = Field(
         5000, gt=1, description="items at most, those with most users: the weights are their square"
