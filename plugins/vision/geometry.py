@@ -21,6 +21,8 @@ from core.errors import DataError
 from plugins.vision import options, pictures
 
 Size = tuple[int, int]
+SMALL = 48 * 48
+"""Pixels."""
 
 
 class _Unfitted:
@@ -60,7 +62,9 @@ class Resize(_Unfitted):
         self._size = options.size
         self._mode = InterpolationMode(options.interpolation)
         self._antialias = options.interpolation != "nearest"
-        self.slow = f"torchvision {__version__}"
+        # What is small takes no longer to make than to read back from a cache.
+        height, width = _pair(options.size)
+        self.slow: bool | str = height * width > SMALL and f"torchvision {__version__}"
 
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
         height, width = image_of(row, "resize").shape[-2:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -175,7 +176,10 @@ def structure(model: nn.Module) -> Structure:
         module = model.get_submodule(name)
         if isinstance(module, nn.Identity):
             parent, _, attribute = name.rpartition(".")
-            module = nn.Linear(int(getattr(model, "head_hidden_size", 0) or model.num_features), 0)  # type: ignore[arg-type]
+            width = int(getattr(model, "head_hidden_size", 0) or model.num_features)  # type: ignore[arg-type]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's, that there is nothing to initialise
+                module = nn.Linear(width, 0)
             setattr(model.get_submodule(parent), attribute, module)
         parameters = dict(module.named_parameters(recurse=False))
         axes += [(f"{name}.{kind}", 0) for kind in ("weight", "bias") if kind in parameters]
