@@ -12,6 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from core.contract import REPORT, SELECT, TRAIN, Choice
+from core.data.labels import check_labels
 from core.data.tables import column_names
 from core.errors import DataError, DataWarning
 from plugins.nlp import options
@@ -48,6 +49,7 @@ def choices(recipe: Mapping[str, Any]) -> list[Choice]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # what is guessed is said as a choice
         source = source_of(files[TRAIN], read.model_copy(update=named))
+    check_labels({TRAIN: source.labels}, lambda _, i: source.where(i))  # before a base is fetched for nothing
     found.append(_splits(source, files, read))
     return [*found, *_training(source, files, recipe)]
 

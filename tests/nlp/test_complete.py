@@ -98,6 +98,9 @@ def test_a_recipe_without_data_or_with_bad_ones_is_told(encoder: Path, tmp_path:
     (tmp_path / "a.csv").write_text("text,label\n")
     with pytest.raises(DataError, match="a header and no rows"):
         chosen(str(tmp_path / "a.csv"), encoder)
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"film {i},good\n" for i in range(20)))
+    with pytest.raises(DataError, match="one class alone"):
+        chosen(str(tmp_path / "a.csv"), encoder)
 
 
 def test_recipes_of_others_are_left_alone() -> None:
