@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
+import torch
+from torch import nn
 
 from core.contract import Base, Contender, Row, Split
+from core.data.rows import Lazy
+from core.errors import DataWarning
 from plugins.vision import contenders
 from plugins.vision.tasks import Classify
 
@@ -68,3 +75,59 @@ def test_probing_leaves_the_base_as_it_was(base: Base, fitted: dict[str, Contend
     """Frozen means frozen."""
     assert fitted
     assert all(not p.requires_grad and p.grad is None for p in base.model.parameters())
+
+
+def test_streamed_rows_are_read_in_batches_and_give_the_same_answers(
+    base: Base, ready: dict[str, list[Row]], task: Classify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each row of the report once for all contenders together, a few at a time."""
+    asked: list[int] = []
+
+    def rows(name: str) -> Lazy[Row]:
+        def make(index: int) -> Row:
+            if name == "report":
+                asked.append(index)
+            return ready[name][index]
+
+        return Lazy(len(ready[name]), make)
+
+    state = task.fit([], base.preprocessing["task"])
+    held = {name: Split(name, ready[name], [], state) for name in ("train", "select")}
+    streamed = {name: Split(name, rows(name), [], state) for name in ("train", "select")}
+    report = rows("report")
+    expected = {c.name: c.predict(ready["report"]) for c in task.trivial(base, held)}
+    monkeypatch.setattr(contenders, "NUMBERS", 64 * 50)
+    for contender in task.trivial(base, streamed):
+        for one, other in zip(contender.predict(report), expected[contender.name], strict=True):
+            assert one["label"] == other["label"]
+            assert one["probability"] == pytest.approx(other["probability"], abs=1e-3)
+    assert asked == list(range(len(report)))
+
+
+def test_of_many_rows_some_spread_evenly_are_fitted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows stand class by class in folders: every class keeps its share."""
+    rows = [Row(torch.full((1, 2, 2), float(label)), str(label)) for label in range(4) for _ in range(100)]
+    some = contenders.some(rows, 40)
+    assert len(some) == 40
+    assert Counter(row.target for row in some) == dict.fromkeys("0123", 10)
+    assert contenders.some(rows, 400) is rows
+
+
+def test_large_images_are_compared_by_few_numbers() -> None:
+    """Means of 8 x 8 parts; small ones as they are."""
+    large = torch.rand(2, 3, 64, 64)
+    assert contenders.pixels(large).shape == (2, 3 * 64)
+    assert float(contenders.pixels(large)[0, 0]) == pytest.approx(float(large[0, 0, :8, :8].mean()))
+    assert contenders.pixels(torch.rand(2, 1, 16, 16)).shape == (2, 256)
+
+
+def test_a_base_that_does_not_say_what_its_head_is_is_not_probed(
+    base: Base, ready: dict[str, list[Row]], task: Classify
+) -> None:
+    """With a word on it."""
+    model = nn.Sequential(base.model)
+    state = task.fit([], base.preprocessing["task"])
+    splits = {name: Split(name, ready[name], [], state) for name in ("train", "select")}
+    with pytest.warns(DataWarning, match="no linear probe: Sequential does not say"):
+        found = task.trivial(replace(base, model=model), splits)
+    assert [contender.name for contender in found] == ["majority", "nearest_neighbour", "logistic_regression"]

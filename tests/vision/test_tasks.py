@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from core.contract import Base, Row
+from core.data.stored import Stored
 from core.errors import DataError
+from plugins.vision import options
 from plugins.vision.tasks import Classify
 
 IMAGE = np.arange(64, dtype=np.float32).reshape(8, 8) / 4  # 0 to 15.75
@@ -30,6 +32,46 @@ def test_the_task_asks_for_the_classes_that_are_missing(task: Classify, base: Ba
     (edit,) = task.edits(base.model, ten)
     assert edit == {"edit": "grow", "axis": "classes", "to": 10, "init": "normal"}
     assert task.edits(base.model, {"labels": ten["labels"][:8]}) == []
+
+
+def test_labels_that_the_base_has_none_of_get_a_new_head(task: Classify, base: Base) -> None:
+    """ImageNet's words are of no use to cats and dogs, and neither are outputs whose meaning is not known."""
+    rows = [Row(None, label) for label in ("dog", "cat", "dog")]
+    for brought in ({"labels": list("01234567")}, {}):
+        state = task.fit(rows, brought)
+        assert state == {"labels": ["cat", "dog"], "head": "new"}
+        assert task.edits(base.model, state) == [{"edit": "new_head", "axis": "classes", "to": 2}]
+    assert "head" not in task.fit([*rows, Row(None, "7")], {"labels": list("01234567")})
+
+
+def test_a_base_without_labels_predicts_outputs_and_one_without_outputs_nothing(task: Classify) -> None:
+    """Which is wrong, and no error: the base is a contender."""
+    batch = task.collate([(torch.zeros(1, 2, 2), -1)], torch.Generator())
+    assert task.predict(torch.tensor([[0.0, 9.0]]), batch, {"labels": []})[0]["label"] == "output 1"
+    assert task.predict(torch.zeros(1, 0), batch, {"labels": []}) == [{"label": None, "probability": 0.0}]
+
+
+def test_images_of_several_sizes_are_refused_with_the_transform_that_is_missing(task: Classify) -> None:
+    """Instead of what `stack` says."""
+    with pytest.raises(DataError, match=r"not of one size .*: \(3, 4, 5\), \(3, 5, 4\)") as caught:
+        task.collate([(torch.zeros(3, 4, 5), 0), (torch.zeros(3, 5, 4), 0)], torch.Generator())
+    assert "transform: resize" in caught.value.hint
+
+
+def test_files_that_nobody_decodes_are_refused(task: Classify, tmp_path: Path) -> None:
+    """With the transform that is missing."""
+    with pytest.raises(DataError, match="expected an image, got a Stored") as caught:
+        task.encode(Row(Stored(tmp_path / "a.png")), {"labels": []})
+    assert "put `decode` before it" in caught.value.hint
+
+
+def test_without_a_size_files_are_handed_on_as_they_are(tmp_path: Path) -> None:
+    """The recipe's own `decode` opens them; one that is not there is named."""
+    (tmp_path / "a.jpg").write_bytes(b"")
+    task = Classify(options.Classify.model_validate({}))
+    assert task.parse([str(tmp_path / "a.jpg")], {"labels": []}) == [Row(Stored(tmp_path / "a.jpg"))]
+    with pytest.raises(DataError, match=r"b\.jpg: there is no such file"):
+        task.parse([str(tmp_path / "b.jpg")], {"labels": []})
 
 
 def test_the_loss_is_the_sum_of_cross_entropies(task: Classify) -> None:
