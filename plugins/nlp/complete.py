@@ -22,7 +22,7 @@ from plugins.nlp.texts import Source, columns, files_of, is_lines, source_of
 SAMPLED = 5_000
 """Texts whose lengths are looked at, evenly spread."""
 
-SEEN = 10_000
+SEEN = 5_000
 """Texts that training should see, counted in every epoch: with fewer the head is hardly learned, with many more a small
 encoder gains little."""
 
@@ -93,7 +93,7 @@ def _training(source: Source, files: Mapping[str, Path], recipe: Mapping[str, An
     folder = Path(name.removeprefix("transformers:").removeprefix("nlp.")).expanduser()
     longest, lengths = _lengths(source, folder)
     reads = min(256, max(16, 8 * -(-longest // 8)))
-    yield Choice("task.longest", reads, f"the longest texts have {longest} tokens ({lengths})")
+    yield Choice("task.longest", reads, lengths)
     rows = len(source.texts) * (1.0 if REPORT in files else 0.7)
     batch = 16 if rows < 1_000 or reads > 128 else 32
     why = f"about {rows:.0f} texts to train on" + (f", of up to {reads} tokens" if reads > 128 else "")
@@ -112,17 +112,19 @@ def _training(source: Source, files: Mapping[str, Path], recipe: Mapping[str, An
 
 
 def _lengths(source: Source, folder: Path) -> tuple[int, str]:
-    """The tokens of the longest texts, one in a hundred left out where they are many, and how that is known."""
+    """How many tokens the longest texts have, one in a hundred left out where they are long, and that in words."""
     texts = [str(text) for text in spread(source.texts, SAMPLED)]
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        counts, how = [len(tokenizer.encode(text).ids) for text in texts], "counted"
+        counts, how = [len(tokenizer.encode(text).ids) for text in texts], "tokens"
     except Exception:  # no such file, or none that the library can read: the base itself says so later
-        counts, how = [round(1.5 * len(text.split())) + 2 for text in texts], "reckoned as 1.5 a word"
-    longest = int(np.quantile(counts, 0.99)) if max(counts) > 128 else max(counts)
-    return longest, how
+        counts, how = [round(1.5 * len(text.split())) + 2 for text in texts], "tokens, reckoned as 1.5 a word"
+    if max(counts) <= 128:
+        return max(counts), f"the longest text has {max(counts)} {how}"
+    longest = int(np.quantile(counts, 0.99))
+    return longest, f"99 in 100 texts have {longest} {how}, or less"
 
 
 def _width(folder: Path) -> int | None:
