@@ -138,10 +138,14 @@ class Source:
 
     def refuse_empty(self) -> None:
         """Raises `DataError` where a text is missing, or nothing but white space."""
-        bare = pc.fill_null(pc.utf8_trim_whitespace(self.texts), "")
-        empty = np.flatnonzero(np.asarray(pc.equal(bare, "")))
-        if len(empty):
-            shown = "; ".join(self.where(int(place)) for place in empty[:LISTED])
+        empty: list[int] = []
+        start = 0
+        for chunk in self.texts.chunks:  # a whole column's copies might be large
+            bare = pc.fill_null(pc.utf8_trim_whitespace(chunk), "")
+            empty += (np.flatnonzero(np.asarray(pc.equal(bare, ""))) + start).tolist()
+            start += len(chunk)
+        if empty:
+            shown = "; ".join(self.where(place) for place in empty[:LISTED])
             more = f"; and {len(empty) - LISTED} more" if len(empty) > LISTED else ""
             raise DataError(
                 f"{len(empty)} of {len(self.texts)} rows have no text: {shown}{more}",
