@@ -56,7 +56,7 @@ def open_source(path: Path) -> Source:
     else:
         make = _unknown(path)
     check_readable(path)
-    with _translated(path):
+    with translated(path):
         return make(path)
 
 
@@ -92,7 +92,7 @@ def check_readable(path: Path) -> None:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     """What the readers raise about a file that is damaged, as `DataError`."""
     try:
         yield
@@ -180,21 +180,22 @@ class Csv:
             )
             for batch in reader:
                 if self._tabs:
-                    self._refuse_broken_lines(batch, list(columns))
+                    self._refuse_broken_lines(batch.columns, list(columns))
                 yield batch.columns
         except pa.ArrowInvalid as error:
             self._explain(error)
 
-    def _refuse_broken_lines(self, batch: Any, names: Sequence[str]) -> None:
+    def _refuse_broken_lines(self, arrays: Sequence[Any], names: Sequence[str]) -> None:
         """In a .tsv a value that begins with a quote mostly means just that; one that went on over lines swallowed
         rows."""
-        for column in batch.columns:
+        for name, column in zip(names, arrays, strict=True):
             broken = pa.compute.match_substring(column, "\n")
             if pa.compute.any(broken).as_py():
                 raise Wrong(
                     int(pa.compute.index(broken, pa.scalar(True)).as_py()),
                     "begins with a quote that closes lines later only",
                     'double the quotes that are part of values ("") and put quotes around these values',
+                    name,
                 )
 
     def _explain(self, error: Exception) -> None:
@@ -308,19 +309,24 @@ class JsonLines:
                 try:
                     column.append(_plain(found.get(name), kind))
                 except TypeError as error:
-                    raise Wrong(
-                        i,
-                        f"column {name!r} is {error}; {WANTED[kind]} is wanted",
-                        "write the same type in every line"
-                        + (", numbers without quotes" * (kind in (int, float))),
-                    ) from None
+                    hint = "write the same type in every line" + ", numbers without quotes" * (
+                        kind in (int, float)
+                    )
+                    raise Wrong(i, f"is {error}; {WANTED[kind]} is wanted", hint, name) from None
         kinds = (pa.string() if kind is datetime else ARROW[kind] for kind in columns.values())
         arrays = []
         for (name, _), column, kind in zip(columns.items(), values, kinds, strict=True):
             try:
                 arrays.append(pa.array(column, pa.float64() if kind == pa.int64() else kind))
-            except (pa.ArrowInvalid, UnicodeEncodeError, OverflowError) as error:
-                raise DataError(f"{self.path}, column {name!r}: {error}", "correct the values") from error
+            except UnicodeEncodeError as error:
+                index = next(
+                    i for i, value in enumerate(column) if value is not None and value == error.object
+                )
+                problem = "holds half of a surrogate pair, which is no character"
+                raise Wrong(index, problem, "correct the escape \\uD8.. to \\uDF..", name) from None
+            except OverflowError:
+                index = next(i for i, value in enumerate(column) if value is not None and abs(value) > 1e300)
+                raise Wrong(index, "is beyond all floats", "correct it or remove the row", name) from None
         return arrays
 
     def place(self, row: int) -> str:
@@ -363,7 +369,7 @@ class Parquet:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = pa.parquet.ParquetFile(path, memory_map=True)
+            self._file = pa.parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
         except pa.ArrowInvalid as error:
             raise DataError(
                 f"{path} is not a Parquet file: {str(error).splitlines()[0]}",
@@ -372,9 +378,8 @@ class Parquet:
         self.header: Sequence[str] = self._file.schema_arrow.names
 
     def batches(self, columns: Mapping[str, type]) -> Iterator[Sequence[Any]]:
-        with _translated(self.path):
-            for batch in self._file.iter_batches(65_536, columns=list(columns)):
-                yield [batch.column(name) for name in columns]
+        for batch in self._file.iter_batches(8192, columns=list(columns)):
+            yield [batch.column(name) for name in columns]
 
     def place(self, row: int) -> str:
         return f"row {row + 1}"

@@ -172,6 +172,7 @@ def _checked(
     """The source's batches, converted. Raises `DataError` with the place."""
     import pyarrow as pa
 
+    from core.data.sources import translated
     from core.data.values import Wrong, convert
 
     schema, rows = _schema(wanted), 0
@@ -179,14 +180,16 @@ def _checked(
     while True:
         name = ""
         try:
-            arrays = next(batches, None)
+            with translated(source.path):
+                arrays = next(batches, None)
             if arrays is None:
                 break
             made = []
             for (name, kind), array in zip(wanted.items(), arrays, strict=True):
                 made.append(convert(array, kind, required=name in required))
         except Wrong as wrong:
-            column = f", column {name!r}" if name else ""
+            named = name or wrong.column
+            column = f", column {named!r}" if named else ""
             raise DataError(
                 f"{source.path}, {source.place(rows + wrong.index)}{column}: {wrong.problem}", wrong.hint
             ) from None

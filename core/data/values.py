@@ -18,11 +18,12 @@ ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), datetime: pa.fl
 
 
 class Wrong(Exception):  # noqa: N818 (an answer that unwinds, not an error a user sees)
-    """Value `index` of a column cannot be used; what is wrong with it, and what to do."""
+    """Value `index` of a column cannot be used; what is wrong with it, and what to do. `column` is its name, where the
+    whole row may be meant."""
 
-    def __init__(self, index: int, problem: str, hint: str) -> None:
+    def __init__(self, index: int, problem: str, hint: str, column: str = "") -> None:
         super().__init__(problem)
-        self.index, self.problem, self.hint = index, problem, hint
+        self.index, self.problem, self.hint, self.column = index, problem, hint, column
 
 
 def convert(values: Any, wanted: type, *, required: bool) -> Any:
@@ -34,6 +35,11 @@ def convert(values: Any, wanted: type, *, required: bool) -> Any:
         values = values.dictionary_decode()
     if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
         values = _decoded(values)
+    elif _is_text(values.type):
+        try:
+            values.validate(full=True)
+        except pa.ArrowInvalid:
+            _decoded(values.cast(pa.binary()))
     if _is_text(values.type):
         values = values.cast(pa.string()) if values.type != pa.string() else values
         blank = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(values)), 0)
