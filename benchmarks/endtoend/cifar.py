@@ -1,9 +1,11 @@
 """The recipe `vision/cifar-jpeg` beside the loop by hand, in turn, seed by seed.
 
-    python -m benchmarks.endtoend.cifar DATA WEIGHTS [SEEDS]
+    python -m benchmarks.endtoend.cifar DATA WEIGHTS [SEED...]
 
-Every run starts with an empty cache. Compared are reading and training: of the recipe the stages preprocess (reading,
-checking, hashing and decoding each picture) and fine_tune. Writes benchmarks/results/cifar.json.
+The loop by hand runs in torch's own order of memory, and in the one that the recipe's model uses. Every run starts
+with an empty cache. Compared are reading and training: of the recipe the stages preprocess (reading, checking,
+hashing and decoding each picture) and fine_tune. Keeps the rounds in benchmarks/results/cifar.json, with those of
+other seeds that are there.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import keep, setting_of_this_run
+from benchmarks import RESULTS, keep, setting_of_this_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,20 +58,22 @@ def by_recipe(data: str, weights: str, seed: int, folder: str) -> dict[str, Any]
     }
 
 
-def main(data: str, weights: str, seeds: int) -> None:
-    rounds = []
-    for seed in range(seeds):
+def main(data: str, weights: str, seeds: list[int]) -> None:
+    result = RESULTS / "cifar.json"
+    rounds = json.loads(result.read_text(encoding="utf-8"))["rounds"] if result.is_file() else []
+    for seed in seeds:
         plain, last = (
             call("benchmarks.endtoend.cifar_by_hand", data, weights, "--seed", str(seed), *more, cache="")
             for more in ([], ["--channels-last"])
         )
         with tempfile.TemporaryDirectory() as folder:
             recipe = by_recipe(data, weights, seed, folder)
-        rounds.append({"by_hand": plain, "by_hand_channels_last": last, "recipe": recipe})
-        print(json.dumps(rounds[-1]), flush=True)
-    keep("cifar", {**setting_of_this_run(), "rounds": rounds})
+        made = {"seed": seed, "by_hand": plain, "by_hand_channels_last": last, "recipe": recipe}
+        print(json.dumps(made), flush=True)
+        rounds = sorted([*(r for r in rounds if r["seed"] != seed), made], key=lambda r: int(r["seed"]))
+        keep("cifar", {**setting_of_this_run(), "rounds": rounds})
 
 
 if __name__ == "__main__":
     data, weights = (str(Path(path).resolve()) for path in sys.argv[1:3])
-    main(data, weights, int(sys.argv[3]) if len(sys.argv) > 3 else 3)
+    main(data, weights, [int(seed) for seed in sys.argv[3:]] or [0, 1, 2])
