@@ -121,7 +121,7 @@ def _min_rating(found: Columns, read: Log) -> Choice:
     low, high = float(read.rating.min()), float(read.rating.max())
     if low == high:
         return Choice("data.min_rating", None, f"all ratings are {low:g}")
-    middle = float(np.median(read.rating))
+    middle = float(np.quantile(read.rating, 0.5, method="higher"))
     least = middle if middle > low else float(read.rating[read.rating > low].min())
     share = float(np.mean(read.rating >= least))
     return Choice(

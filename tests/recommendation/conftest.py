@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import csv
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -52,3 +56,38 @@ def for_base(task: Recommend, base_state: State, splits: Mapping[str, Sequence[R
         name: Split(name, splits[name], [task.encode(row, base_state) for row in splits[name]], base_state)
         for name in ("train", "select")
     }
+
+
+@pytest.fixture(scope="session")
+def logs() -> SimpleNamespace:
+    """Small logs of interactions: `logs.write(path, header, rows)`, `logs.header()` and `logs.readers()`."""
+    return SimpleNamespace(write=_write, header=_header, readers=_readers)
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def _readers(count: int = 60, *, rated: bool = True, timed: bool = True, key: int = 7) -> list[list[object]]:
+    """(reader, book[, stars][, when]) of readers with one of three tastes each: 30 books, 8 to 14 a reader."""
+    rng = random.Random(key)  # noqa: S311 (a test's data)
+    rows: list[list[object]] = []
+    for reader in range(count):
+        books = {
+            rng.randrange(10) * 3 + reader % 3 if rng.random() < 0.8 else rng.randrange(30) for _ in range(20)
+        }
+        for moment, book in enumerate(rng.sample(sorted(books), min(len(books), rng.randint(8, 14)))):
+            likes = 5 if book % 3 == reader % 3 else 2
+            row: list[object] = [f"reader{reader:03}", f"book{book:02}"]
+            row += [likes] if rated else []
+            row += [1_700_000_000 + 1000 * moment] if timed else []
+            rows.append(row)
+    return rows
+
+
+def _header(*, rated: bool = True, timed: bool = True) -> list[str]:
+    return ["reader", "book", *["stars"] * rated, *["when"] * timed]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.contract import Row
-from plugins.recommendation.ranking import MRR, NDCG, RECALL, catalogue, histories, recommend
+from plugins.recommendation.ranking import MRR, NDCG, RECALL, catalogue, histories, places, recommend
 
 ITEMS = [f"item{i}" for i in range(15)]
 
@@ -77,3 +77,57 @@ def test_a_catalogue_keeps_the_places_of_what_is_known() -> None:
     items = catalogue(rows, ["m", "b"])
     assert items == ["m", "b", "a", "z"]
     assert histories(rows, ["m", "b"]).tolist() == [[0.0, 1.0]]
+
+
+def test_several_targets_have_a_rank_each() -> None:
+    """In their order; one that the contender does not know has none."""
+    scores = np.arange(15.0)[None]
+    has = np.zeros((1, 15))
+    has[0, 14] = 1
+    target = places(["item0", "unknown", "item13"], {item: i for i, item in enumerate(ITEMS)})
+    (prediction,) = recommend(scores, has, [target], ITEMS)
+    assert prediction["ranks"] == [14, None, 1]
+    assert "rank" not in prediction
+
+
+@pytest.mark.parametrize(
+    ("ranks", "ndcg", "recall", "mrr"),
+    [
+        ([1, 2], 1.0, 1.0, 1.0),
+        ([2, 1], 1.0, 1.0, 1.0),
+        ([3, None], 0.5 / (1 + 1 / math.log2(3)), 0.5, 1 / 3),
+        ([None, None], 0.0, 0.0, 0.0),
+        ([11, 20], 0.0, 0.0, 1 / 11),
+        (list(range(1, 21)), 1.0, 0.5, 1.0),
+    ],
+)
+def test_metrics_of_several_targets_by_hand(
+    ranks: list[int | None], ndcg: float, recall: float, mrr: float
+) -> None:
+    """The ideal has as many hits as there are targets, ten at most; recall is of all targets."""
+    row = {"recommended": {}, "ranks": ranks, "target": ["x"] * len(ranks)}
+    assert NDCG.score(row) == (pytest.approx(ndcg), 1.0)
+    assert RECALL.score(row) == (pytest.approx(recall), 1.0)
+    assert MRR.score(row) == (pytest.approx(mrr), 1.0)
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=15, max_size=15), st.lists(st.booleans(), min_size=15, max_size=15)
+)
+def test_ranks_are_those_of_a_full_sort(levels: list[int], had: list[bool]) -> None:
+    """With ties within and across the cut; the plain way is to sort everything."""
+    scores, has = np.array([levels], dtype=np.float64), np.array([had], dtype=np.float64)
+    wanted = [i for i in range(15) if not had[i]]
+    (prediction,) = recommend(scores, has, [wanted], ITEMS)
+    order = list(recommend(np.zeros((1, 15)), np.zeros((1, 15)), [list(range(15))], ITEMS)[0]["ranks"])
+    plain = sorted(wanted, key=lambda i: (-levels[i], order[i]))
+    assert prediction["ranks"] == [plain.index(i) + 1 for i in wanted]
+    assert list(prediction["recommended"]) == [ITEMS[i] for i in plain[:10]]
+
+
+def test_new_items_need_users_and_room() -> None:
+    """Those with most users are added; the known ones stay whatever they have."""
+    rows = [Row({"user": str(u), "history": history}) for u, history in enumerate(["abk", "ab", "ac", "d"])]
+    assert catalogue(rows, ["k", "m"], users=2) == ["k", "m", "a", "b"]
+    assert catalogue(rows, ["k", "m"], most=3) == ["k", "m", "a"]
+    assert catalogue(rows, ["k", "m"], most=1) == ["k", "m"]

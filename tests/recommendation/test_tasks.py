@@ -10,6 +10,7 @@ import torch
 
 from core.contract import Base, Row
 from core.errors import DataError
+from plugins.recommendation import options
 from plugins.recommendation.tasks import NONE, Recommend, State
 
 STATE: State = {"items": ["os", "re", "sys", "json"]}
@@ -85,3 +86,61 @@ def test_files_that_cannot_be_read_are_refused(task: Recommend, tmp_path: Path) 
     path.write_text("import (", encoding="utf-8")
     with pytest.raises(DataError, match=r"expected Python source: .*\(broken\.py, line 1\)"):
         task.parse([str(path)], STATE)
+
+
+ITEMS: State = {"items": ["a film, long", "heat", "10", "casino"]}
+
+
+@pytest.fixture
+def of_items() -> Recommend:
+    """The task as it is without options: for items of one's own."""
+    return Recommend(options.Recommend())
+
+
+def test_items_of_ones_own_may_be_typed(of_items: Recommend) -> None:
+    """A name with a comma is itself; a path is no item."""
+    found = of_items.parse(["heat, 10", "a film, long", ""], ITEMS)
+    assert [row.inputs["history"] for row in found] == [["10", "heat"], ["a film, long"], []]
+    with pytest.raises(
+        DataError, match=r"expected @FILE, or items .* does not know 'het', 'mine.py'"
+    ) as caught:
+        of_items.parse(["het,mine.py"], ITEMS)
+    assert "'het': did you mean 'heat'?" in caught.value.hint
+
+
+def test_of_a_large_catalogue_a_message_shows_a_part(of_items: Recommend) -> None:
+    with pytest.raises(DataError) as caught:
+        of_items.parse(["zz"], {"items": [f"item{i}" for i in range(5000)]})
+    assert "among the 5000 it knows" in caught.value.hint
+    assert len(caught.value.hint) < 500
+
+
+def test_items_may_stand_in_a_file(of_items: Recommend, tmp_path: Path) -> None:
+    """One a line; what the model does not know is left out, as long as it knows something."""
+    path = tmp_path / "mine.txt"
+    path.write_text("heat\n\n a film, long \nnever heard of\n", encoding="utf-8")
+    (found,) = of_items.parse([f"@{path}"], ITEMS)
+    assert found.inputs["history"] == ["a film, long", "heat"]
+    path.write_text("nothing\nof this\n", encoding="utf-8")
+    with pytest.raises(DataError, match="knows none of its 2 lines as an item; the first is 'nothing'"):
+        of_items.parse([f"@{path}"], ITEMS)
+    with pytest.raises(DataError, match=r"none.txt cannot be read"):
+        of_items.parse([f"@{tmp_path / 'none.txt'}"], ITEMS)
+
+
+def test_several_targets_stay_several(of_items: Recommend, rng: torch.Generator) -> None:
+    """Beside rows with fewer, with one that is no list, and with none; one that is unknown has no rank."""
+    rows = [row("10", target=["heat", "unknown"]), row(target="casino"), row("heat"), row(target=["10"])]  # type: ignore[arg-type]
+    batch = of_items.collate([of_items.encode(one, ITEMS) for one in rows], rng)
+    assert batch["histories"].tolist() == [[0, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    found = of_items.predict(torch.tensor([[4.0, 3.0, 2.0, 1.0]] * 4), batch, ITEMS)
+    assert [one.get("ranks") for one in found] == [[2, None], None, None, [3]]
+    assert [one.get("rank") for one in found] == [None, 4, None, None]
+
+
+def test_examples_hold_what_the_user_has_and_no_more(of_items: Recommend) -> None:
+    """However large the catalogue; so any number of users can be held or streamed."""
+    state: State = {"items": [f"item{i}" for i in range(100_000)]}
+    example = of_items.encode(row("item7", "item99999", target=["item3"]), state)  # type: ignore[arg-type]
+    assert example.history.tolist() == [7, 99999]
+    assert example.history.nbytes + example.targets.nbytes == 24
