@@ -27,6 +27,11 @@ SEEN = 5_000
 encoder gains little."""
 
 
+SHARES: Mapping[str, float] = {SELECT: 0.1, REPORT: 0.2}
+MOST = {SELECT: 5_000, REPORT: 20_000}
+"""What is held out of a file in one piece: shares, but no more rows than tell enough."""
+
+
 def choices(recipe: Mapping[str, Any]) -> list[Choice]:
     """A choice for each key that may be `auto` where the task is `nlp.classify` and the dataset `nlp.texts`. Raises
     `DataError`."""
@@ -50,8 +55,12 @@ def choices(recipe: Mapping[str, Any]) -> list[Choice]:
         warnings.simplefilter("ignore", DataWarning)  # what is guessed is said as a choice
         source = source_of(files[TRAIN], read.model_copy(update=named))
     check_labels({TRAIN: source.labels}, lambda _, i: source.where(i))  # before a base is fetched for nothing
-    found.append(_splits(source, files, read))
-    return [*found, *_training(source, files, recipe)]
+    splits = _splits(source, files, read)
+    asked = data.get("splits")
+    asked = splits.value if asked in (None, "auto") else asked
+    held = [asked.get(name, default) for name, default in SHARES.items() if name not in files]
+    rows = len(source.texts) - sum(part if part >= 1 else part * len(source.texts) for part in held)
+    return [*found, splits, *_training(source, max(1, round(rows)), recipe)]
 
 
 def _short(value: Any, key: str) -> str:
@@ -80,27 +89,30 @@ def _splits(source: Source, files: Mapping[str, Path], read: options.Texts) -> C
         return Choice(key, {"how": "random"}, "nothing is to be split: each split has its file")
     if REPORT not in files and not is_lines(source.path, read) and "split" in column_names(source.path):
         return Choice(key, {"how": "column", "by": "split"}, f"{source.path.name} has a column 'split'")
-    parts = {"select": 0.1} if REPORT in files else {"select": 0.1, "report": 0.2}
+    rows = len(source.texts)
+    parts = {name: share for name, share in SHARES.items() if name not in files}
+    parts = {name: MOST[name] if share * rows > MOST[name] else share for name, share in parts.items()}
+    capped = [f"{MOST[name]:,} of {name}" for name in parts if parts[name] == MOST[name]]
     how = "stratified" if counts.min() >= 10 else "random"
-    share = f"the rarest of {len(counts)} labels has {counts.min()} examples"
+    rarest = f"the rarest of {len(counts)} labels has {counts.min()} examples"
     kept = "so each label keeps its share" if how == "stratified" else "too few to give each split its share"
-    return Choice(key, {"how": how, **parts}, f"{share}, {kept}")
+    enough = f"; {' and '.join(capped)} tell enough of {rows:,}" if capped else ""
+    return Choice(key, {"how": how, **parts}, f"{rarest}, {kept}{enough}")
 
 
-def _training(source: Source, files: Mapping[str, Path], recipe: Mapping[str, Any]) -> Iterator[Choice]:
+def _training(source: Source, rows: int, recipe: Mapping[str, Any]) -> Iterator[Choice]:
     base = recipe.get("base")
     name = str(base.get("name", "") if isinstance(base, Mapping) else base)
     folder = Path(name.removeprefix("transformers:").removeprefix("nlp.")).expanduser()
     longest, lengths = _lengths(source, folder)
     reads = min(256, max(16, 8 * -(-longest // 8)))
     yield Choice("task.longest", reads, lengths)
-    rows = len(source.texts) * (1.0 if REPORT in files else 0.7)
     batch = 16 if rows < 1_000 or reads > 128 else 32
-    why = f"about {rows:.0f} texts to train on" + (f", of up to {reads} tokens" if reads > 128 else "")
+    why = f"about {rows:,} texts to train on" + (f", of up to {reads} tokens" if reads > 128 else "")
     yield Choice("fine_tune.batch_size", batch, why)
     epochs = int(min(15, max(1, -(-SEEN // rows))))
     yield Choice(
-        "fine_tune.epochs", epochs, f"about {rows:.0f} texts, of which some {SEEN:,} are to be seen in all"
+        "fine_tune.epochs", epochs, f"about {rows:,} texts, of which some {SEEN:,} are to be seen in all"
     )
     width = _width(folder)
     if width is None or width <= 512:

@@ -83,6 +83,21 @@ def test_splits_are_what_the_data_allow(encoder: Path, tmp_path: Path, how: str)
     assert {"column": "has a column 'split'", "random": "too few", "files": "has its file"}[how] in choice.why
 
 
+def test_no_more_is_held_out_than_tells_enough(encoder: Path, tmp_path: Path) -> None:
+    """Of 120,000 texts 5,000 and 20,000; of 40,000 the shares."""
+    (tmp_path / "a.csv").write_text(
+        "text,label\n" + "".join(f"film {i},{'ab'[i % 2]}\n" for i in range(120_000))
+    )
+    many = chosen(str(tmp_path / "a.csv"), encoder)["data.splits"]
+    assert many.value == {"how": "stratified", "select": 5_000, "report": 20_000}
+    assert "20,000 of report tell enough of 120,000" in many.why
+    (tmp_path / "b.csv").write_text(
+        "text,label\n" + "".join(f"film {i},{'ab'[i % 2]}\n" for i in range(40_000))
+    )
+    few = chosen(str(tmp_path / "b.csv"), encoder)["data.splits"]
+    assert few.value == {"how": "stratified", "select": 0.1, "report": 0.2}
+
+
 def test_lines_of_label_and_text_have_no_columns(encoder: Path, tmp_path: Path) -> None:
     """None is chosen, which the dataset takes."""
     (tmp_path / "a.txt").write_text("".join(f"{'ab'[i % 2]} film {i}\n" for i in range(40)))
