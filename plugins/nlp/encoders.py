@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from core.bases import digest
 from core.contract import Base, Structure
 from core.errors import BaseError
+from core.hub import offline_where_unreachable
 from plugins.nlp import options
 from plugins.nlp.ragged import Ragged, packed, padded, ragged
 from plugins.nlp.tokens import pack
@@ -199,6 +200,9 @@ def located(name: str, revision: str | None) -> Path:
         )
         if hub.constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
             raise BaseError(f"{what}, and HF_HUB_OFFLINE keeps from asking {hub.constants.ENDPOINT}", offline)
+        offline_where_unreachable()
+        if os.environ.get("HF_HUB_OFFLINE"):  # the hub's own attempts take half a minute
+            raise BaseError(f"{what}, and {hub.constants.ENDPOINT} does not answer", offline)
         try:
             info = hub.HfApi().model_info(name, revision=revision, timeout=10)
             files = [file.rfilename for file in info.siblings or ()]

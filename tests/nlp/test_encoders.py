@@ -225,6 +225,7 @@ def test_a_hub_that_does_not_answer_is_named(
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
     with pytest.raises(BaseError, match="does not answer") as caught:
         loaded("nobody/nothing")
     assert endpoint in caught.value.message
