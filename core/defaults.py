@@ -84,7 +84,7 @@ def taoke_register() -> Iterable[Component]:
         Component(
             "strategy",
             "core.lp_ft",
-            "the head alone, then every parameter",
+            "the head alone, then every parameter, the body's at a rate of its own",
             "core.strategies:HeadThenFull",
             "core.options:HeadThenFull",
         ),

@@ -135,6 +135,10 @@ class HeadThenFull(Options):
     """Linear probing, then fine-tuning."""
 
     head_epochs: int = Field(gt=0, description="epochs in which the head alone moves")
+    body: float = Field(
+        1.0, gt=0, le=1, description="the rate of all else afterwards, as a part of fine_tune.lr"
+    )
+    statistics: bool = Field(True, description="let layers with running statistics learn, and take them anew")
 
 
 class AdamW(Options):

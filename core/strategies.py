@@ -27,13 +27,35 @@ class Head:
 
 class HeadThenFull:
     """LP-FT (https://arxiv.org/abs/2202.10054): the head alone first, so that a poor head does not distort
-    the features, then every parameter."""
+    the features, then every parameter, the body's at a rate of its own.
+
+    Layers that keep running statistics (batch normalisation) learn and take them anew, or, without `statistics`,
+    stay as the base has them: those of a few small batches are worse than the base's.
+    """
 
     def __init__(self, options: options.HeadThenFull) -> None:
-        self._head_epochs = options.head_epochs
+        self._head_epochs, self._body, self._statistics = (
+            options.head_epochs,
+            options.body,
+            options.statistics,
+        )
 
     def phases(self, model: nn.Module) -> Sequence[Phase]:
-        return [Phase((Group(head_parameters(model)),), self._head_epochs), *Full().phases(model)]
+        head = head_parameters(model)
+        fixed = {*head, *(() if self._statistics else _with_statistics(model))}
+        body = tuple(name for name, _ in model.named_parameters() if name not in fixed)
+        everything = (Group(head), Group(body, self._body)) if body else (Group(head),)
+        return [Phase((Group(head),), self._head_epochs), Phase(everything)]
+
+
+def _with_statistics(model: nn.Module) -> set[str]:
+    """The parameters of layers that have buffers of their own."""
+    return {
+        f"{name}.{kind}" if name else kind
+        for name, module in model.named_modules()
+        if next(module.buffers(recurse=False), None) is not None
+        for kind, _ in module.named_parameters(recurse=False)
+    }
 
 
 def head_parameters(model: nn.Module) -> tuple[str, ...]:

@@ -21,9 +21,13 @@ from core.errors import RecipeError
 from plugins.vision import options
 from plugins.vision.folders import Found, find
 
-STEPS = 1000
+STEPS = 500
 """Steps that a fine-tuning gets, about, unless that were fewer than `FEWEST` epochs or more than `MOST`."""
-FEWEST, MOST = 3, 30
+FEWEST, MOST = 3, 15
+ENOUGH = 200
+"""Pictures of a class to train on, on average, from which on more than the head is worth moving: with 120 of each
+of three classes and the published ResNet-20, a head alone had 90 %, with the body behind it 81 to 88 % in six settings.
+"""
 SMALL, LARGE = 16, 64
 """Batch sizes for few and for many pictures."""
 
@@ -58,7 +62,7 @@ def complete(recipe: Mapping[str, Any]) -> list[Choice]:
     batch = LARGE if train >= 64 * SMALL * 2 else 32 if train >= 512 else SMALL
     epochs = max(FEWEST, min(MOST, math.ceil(STEPS * batch / max(1, train))))
     per_epoch = math.ceil(train / batch)
-    strategy = _strategy(counts, train)
+    strategy = _strategy(train / len(counts), epochs)
     choices += [
         Choice("preprocess", _preprocess(base), _preprocess_why(found, base)),
         strategy,
@@ -197,20 +201,21 @@ def _sizes(found: Found) -> tuple[int, int] | None:
 
 def _rate(base: Base, *, head_alone: bool) -> Choice:
     if head_alone:
-        return Choice("fine_tune.lr", 1e-3, "AdamW on a head alone")
+        return Choice("fine_tune.lr", 1e-2, "AdamW on a head alone")
     if base.convolutional:
-        return Choice("fine_tune.lr", 3e-4, "AdamW on every weight of a convolutional network")
-    return Choice("fine_tune.lr", 5e-5, "AdamW on every weight of a transformer")
+        return Choice(
+            "fine_tune.lr", 1e-2, "AdamW on a new head; a hundredth of it on a convolutional network"
+        )
+    return Choice("fine_tune.lr", 3e-3, "AdamW on a new head; a hundredth of it on a transformer")
 
 
-def _strategy(counts: Counter[str], train: int) -> Choice:
-    each = train / len(counts)
-    if each < 10:
+def _strategy(each: float, epochs: int) -> Choice:
+    if each < ENOUGH:
         return Choice(
             "fine_tune.strategy", "head", f"about {each:.0f} pictures a class: too few to move every weight"
         )
     return Choice(
         "fine_tune.strategy",
-        {"strategy": "lp_ft", "head_epochs": 1},
-        f"about {each:.0f} pictures a class: the new head first, for an epoch, then every weight",
+        {"strategy": "lp_ft", "head_epochs": max(1, epochs // 3), "body": 0.01, "statistics": False},
+        f"about {each:.0f} pictures a class: the new head first, then every weight, the base's slowly",
     )

@@ -250,7 +250,11 @@ def test_differences_are_to_the_base_and_gains_of_the_adapted():
         "high": 0.25,
         "scratch": -0.25,
     }
-    assert [reason.split(":")[0].split()[-1] for reason in evidence.verdict.reasons] == ["base", "high", "scratch"]
+    assert [reason.split(":")[0].split()[-1] for reason in evidence.verdict.reasons] == [
+        "base",
+        "high",
+        "scratch",
+    ]
 
 
 @pytest.mark.parametrize("higher", [True, False])

@@ -86,20 +86,25 @@ def test_what_is_chosen_fits_the_data_and_the_base_and_says_why(folder: Path) ->
     assert "trained with 160 x 160" in choices["preprocess"].why
     assert choices["fine_tune.strategy"].value == "head"
     assert choices["fine_tune.batch_size"].value == 16
-    assert choices["fine_tune.epochs"].value == 30
+    assert choices["fine_tune.epochs"].value == 15
     assert all(choice.why for choice in choices.values())
 
 
 def test_many_pictures_get_larger_batches_and_fewer_epochs(tmp_path: Path) -> None:
-    """About a thousand steps; the count alone decides, so empty files do."""
+    """About five hundred steps; the count alone decides, so empty files do."""
     for label in "ab":
         (tmp_path / label).mkdir()
         for i in range(6000):
             (tmp_path / label / f"{i}.jpg").touch()
     choices = chosen(tmp_path)
     assert choices["fine_tune.batch_size"].value == 64
-    assert choices["fine_tune.epochs"].value == 8
-    assert choices["fine_tune.strategy"].value == {"strategy": "lp_ft", "head_epochs": 1}
+    assert choices["fine_tune.epochs"].value == 4
+    assert choices["fine_tune.strategy"].value == {
+        "strategy": "lp_ft",
+        "head_epochs": 1,
+        "body": 0.01,
+        "statistics": False,
+    }
     assert choices["data.splits"].value == {"how": "stratified", "select": 0.1, "report": 0.2}
 
 
@@ -112,11 +117,10 @@ def test_splits_that_are_folders_are_left_alone(folder: Path, tmp_path: Path) ->
     assert "train and report are given" in splits.why
 
 
-def test_a_transformer_gets_a_smaller_rate(folder: Path) -> None:
-    """And its own size and interpolation."""
-    shutil.copytree(folder, folder.parent / "more")
+def test_a_transformer_gets_its_own_preprocessing(folder: Path) -> None:
+    """Size and interpolation as it was trained."""
     many = chosen(pictures(folder.parent / "many", 30), {"source": "timm", "name": "vit_tiny_patch16_224"})
-    assert many["fine_tune.lr"].value == 5e-5
+    assert many["preprocess"].value[2]["size"] == 224
     assert many["preprocess"].value[1]["interpolation"] == "bicubic"
 
 

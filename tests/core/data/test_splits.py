@@ -1,4 +1,4 @@
-"""Which rows go where: each row once, in the shares asked for, always the same, and what belongs together in one place."""
+"""Which rows go where: each row once, in the shares asked for, always the same, and what belongs together stays so."""
 
 from __future__ import annotations
 
