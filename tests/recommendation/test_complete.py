@@ -70,12 +70,14 @@ def test_what_the_recipe_settles_is_what_the_rest_rests_on(tmp_path: Path, logs:
 
 
 def test_without_a_file_the_recipe_says_what_to_write() -> None:
+    """And the hint has the words to write."""
     with pytest.raises(RecipeError, match="names no file of interactions") as caught:
         resolve("recommendation/interactions", {})
     assert "data=PATH" in caught.value.hint
 
 
 def test_recipes_of_other_data_are_left_alone() -> None:
+    """Another dataset or another task: nothing is chosen."""
     assert (
         complete({"task": "recommendation.recommend", "data": {"dataset": "imports"}, "base": "auto"}) == []
     )
@@ -124,6 +126,7 @@ def test_a_wrong_file_ends_with_2_and_leaves_nothing(tmp_path: Path, logs: Any) 
 
 
 def test_a_tiny_log_that_cannot_be_split_is_said(tmp_path: Path, logs: Any) -> None:
+    """Two users: one for the base leaves none to select and report on."""
     rows = [["a", "x"], ["a", "y"], ["b", "x"], ["b", "y"]]
     path = logs.write(tmp_path / "log.csv", ["user", "item"], rows)
     with pytest.raises(DataError):

@@ -82,6 +82,7 @@ def test_the_last_items_are_held_out_by_time(path: Path) -> None:
 
 
 def test_without_times_the_last_are_those_that_stand_last(tmp_path: Path, logs: Any) -> None:
+    """In the file's order."""
     rows = [[user, item] for user in "abcdefgh" for item in ("z", "m", "a")]
     path = logs.write(tmp_path / "log.csv", ["user", "item"], rows)
     found = splits(path, holdout="last", held_out=1, select=1)
@@ -114,6 +115,7 @@ def test_users_apart_are_in_one_split_only(path: Path) -> None:
 
 
 def test_retain_has_users_of_the_bases_side_whom_it_does_not_see(path: Path) -> None:
+    """And of no other split; without the option there is none."""
     found = splits(path, base_users=0.5, retain_users=0.3)
     users = {name: set(by_user(rows)) for name, rows in found.items()}
     assert users["retain"]
@@ -130,6 +132,7 @@ def test_no_row_stands_in_two_splits_and_rows_are_made_when_asked_for(path: Path
 
 
 def test_ratings_and_times_stand_beside_the_history_where_asked_for(path: Path) -> None:
+    """One an item; unasked, a row has the user and the history alone."""
     row = splits(path, keep=["ratings", "times"])["train"][0]
     assert len(row.inputs["history"]) == len(row.inputs["ratings"]) == len(row.inputs["times"])
     assert set(row.inputs["ratings"]) <= {2.0, 5.0}
@@ -145,6 +148,7 @@ def test_users_too_poor_to_select_with_are_said(tmp_path: Path, logs: Any) -> No
 
 
 def test_shares_that_cannot_be_are_refused_at_once() -> None:
+    """Before any file is opened."""
     for wrong, match in (
         ({"base_users": 1.0}, "leaves no user to adapt to"),
         ({"held_out": 1.5}, "a share below 1 or a whole number"),

@@ -102,6 +102,7 @@ def test_what_was_learned_is_kept_by_content(path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_damaged_cache_is_said(path: Path) -> None:
+    """With the file to delete."""
     Learned(chosen(path)).load()
     (card,) = (folder() / "recommendation").glob("*.json")
     card.write_text("{", encoding="utf-8")
@@ -127,6 +128,7 @@ def test_the_catalogue_is_bounded_by_users(path: Path) -> None:
 
 
 def test_what_is_wrong_with_the_file_is_said_whatever_the_cache_holds(path: Path) -> None:
+    """Options that leave nothing find no model of other options."""
     Learned(chosen(path)).load()
     with pytest.raises(DataError, match="none of"):
         Learned(chosen(path, min_rating=9)).load()

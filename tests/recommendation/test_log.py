@@ -136,6 +136,7 @@ def refused(path: Path, match: str, **chosen: Any) -> DataError:
 
 
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, logs: Any) -> None:
+    """Guessed or given."""
     path = logs.write(tmp_path / "log.csv", ["who", "what"], [["a", "x"]])
     error = refused(path, r"none of its columns \('who', 'what'\) is called as columns of users are")
     assert "data.user=" in error.hint
@@ -146,11 +147,13 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, log
 def test_a_rating_that_is_no_finite_number_is_refused_with_its_line(
     tmp_path: Path, logs: Any, value: str
 ) -> None:
+    """As well as its column."""
     rows = [["a", "x", 1], ["a", "y", 2], ["b", "x", value]]
     refused(logs.write(tmp_path / "log.csv", ["user", "item", "rating"], rows), "line 4, column 'rating'")
 
 
 def test_a_rating_that_is_a_word_is_refused_with_its_line(tmp_path: Path, logs: Any) -> None:
+    """And the word is shown."""
     rows = [["a", "x", 1], ["a", "y", "good"]]
     refused(
         logs.write(tmp_path / "log.csv", ["user", "item", "rating"], rows),
@@ -159,6 +162,7 @@ def test_a_rating_that_is_a_word_is_refused_with_its_line(tmp_path: Path, logs: 
 
 
 def test_a_missing_user_or_item_is_refused_with_its_line(tmp_path: Path, logs: Any) -> None:
+    """An empty cell is no name."""
     refused(
         logs.write(tmp_path / "log.csv", ["user", "item"], [["a", "x"], ["", "y"]]), "line 3, column 'user'"
     )
@@ -168,6 +172,7 @@ def test_a_missing_user_or_item_is_refused_with_its_line(tmp_path: Path, logs: A
 
 
 def test_an_empty_file_is_refused(tmp_path: Path, logs: Any) -> None:
+    """Without a byte, or with a header alone."""
     path = tmp_path / "log.csv"
     path.write_text("", encoding="utf-8")
     refused(path, "is empty")
@@ -175,10 +180,12 @@ def test_an_empty_file_is_refused(tmp_path: Path, logs: Any) -> None:
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """By its name."""
     refused(tmp_path / "none.csv", r"none\.csv")
 
 
 def test_one_user_and_one_item_are_refused(tmp_path: Path, logs: Any) -> None:
+    """There is nothing to tell apart."""
     refused(
         logs.write(tmp_path / "log.csv", ["user", "item"], [["a", "x"], ["a", "y"]]), "one user alone, 'a'"
     )
@@ -188,6 +195,7 @@ def test_one_user_and_one_item_are_refused(tmp_path: Path, logs: Any) -> None:
 
 
 def test_filters_that_leave_nothing_are_refused_with_what_there_is(tmp_path: Path, logs: Any) -> None:
+    """The largest rating, the most items of a user."""
     path = logs.write(tmp_path / "log.csv", ["user", "item", "rating", "time"], SMALL)
     refused(path, r"none of 4 ratings is 6 or more; they go from 2 to 5", min_rating=6)
     refused(path, r"no user has 3 items .*; 2 users have 2 at most", min_user_items=3)
@@ -203,6 +211,7 @@ def test_a_user_without_any_item_left_is_refused_counted_and_named(tmp_path: Pat
 
 
 def test_shares_that_leave_a_side_without_users_are_refused(tmp_path: Path, logs: Any) -> None:
+    """With the share that did it."""
     path = logs.write(tmp_path / "log.csv", ["user", "item", "rating", "time"], SMALL)
     refused(path, r"of 2 users, none is there to adapt to \(base_users 0.999", base_users=0.999)
 

@@ -68,6 +68,7 @@ def test_a_sample_stands_for_all_that_is_lacked() -> None:
 
 
 def test_temperature_divides_scores() -> None:
+    """2 ln 4 at a temperature of 2 is ln 4: -ln(4/5) = 0.2231."""
     total, _ = softmax(torch.tensor([[2 * math.log(4.0), 0.0]]), batch([[1, 0]]), temperature=2.0)
     assert float(total) == pytest.approx(0.223144, abs=1e-6)
 

@@ -109,6 +109,7 @@ def test_items_of_ones_own_may_be_typed(of_items: Recommend) -> None:
 
 
 def test_of_a_large_catalogue_a_message_shows_a_part(of_items: Recommend) -> None:
+    """And how many there are."""
     with pytest.raises(DataError) as caught:
         of_items.parse(["zz"], {"items": [f"item{i}" for i in range(5000)]})
     assert "among the 5000 it knows" in caught.value.hint

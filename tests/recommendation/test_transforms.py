@@ -48,6 +48,7 @@ def test_common_keeps_at_most_so_many() -> None:
 
 
 def test_common_that_leaves_nothing_is_refused() -> None:
+    """With the most usual item's count."""
     with pytest.raises(DataError, match="no item of train has 3 users; the most usual has 2"):
         Common(options.Common(min_users=3)).fit([row("a"), row("a")])
 
@@ -61,6 +62,7 @@ def test_bins_hold_equally_many_of_trains_times() -> None:
 
 
 def test_bins_of_a_length_begin_with_trains_first_time() -> None:
+    """What is earlier falls into the first bin."""
     bins = TimeBins(options.TimeBins(seconds=10))
     state = bins.fit([row("a", "b", times=[100.0, 150.0])])
     assert bins.apply(row("a", "b", "c", times=[90.0, 109.0, 131.0]), state, RNG).inputs["times"] == [0, 0, 3]
@@ -76,6 +78,7 @@ def test_what_is_long_ago_can_be_forgotten() -> None:
 
 
 def test_bins_need_times_and_one_way_to_make_them() -> None:
+    """Both said with what to write."""
     with pytest.raises(DataError, match="the rows have no times") as caught:
         TimeBins(options.TimeBins(bins=2)).fit([row("a")])
     assert "keep: [times]" in caught.value.hint
