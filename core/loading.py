@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -38,6 +39,12 @@ def made(make: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
         if isinstance(item, _Failed):
             raise item.error
         yield item
+
+
+def spare(count: int) -> int:
+    """Worker processes to make `count` things with while the model computes nothing: a core each. None for few
+    things, which are made sooner than processes, nor where forking is not the system's usual way."""
+    return torch.get_num_threads() if count >= 1000 and sys.platform == "linux" else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from core.contract import JSON, SELECT, TRAIN, Base, Row, Split, Task, Transform
 from core.data.cache import Store, folder, pack, room
 from core.data.rows import Lazy, is_streamed
 from core.errors import ContractError
-from core.loading import made
+from core.loading import made, spare
 from core.seeds import derive_seed
 
 
@@ -97,6 +97,10 @@ def _deterministic(rows: Sequence[Row], steps: Sequence[Fitted]) -> Sequence[Row
     return [applied(row) for row in rows]
 
 
+WRITTEN = 4 * 2**20
+"""Bytes that are written to the cache at a time, about: each time, the disk is waited for."""
+
+
 def on_disk(rows: Sequence[Row], steps: Sequence[Fitted], workers: int) -> Sequence[Row]:
     """Streamed rows after `steps`, each made once and kept in the cache under its content; read from there.
 
@@ -110,17 +114,23 @@ def on_disk(rows: Sequence[Row], steps: Sequence[Fitted], workers: int) -> Seque
         return row.id.partition("-")[0]
 
     missing = store.missing(key(row) for row in rows)
+    workers = workers or spare(len(missing))
     size = 64
 
     def piece(number: int) -> list[tuple[str, bytes]]:
         places = missing[number * size : (number + 1) * size]
         return [(key(row), pack(row.inputs)) for row in (made_once[place] for place in places)]
 
+    waiting: list[tuple[str, bytes]] = []
     for number, pairs in enumerate(made(piece, -(-len(missing) // size), workers)):
         each = sum(len(packed) for _, packed in pairs) / len(pairs)
         if number == 0 and each * len(missing) > room(folder()):
             return made_once
-        store.put(pairs)
+        waiting += pairs
+        if each * len(waiting) > WRITTEN:
+            store.put(waiting)
+            waiting = []
+    store.put(waiting)
 
     def read(index: int) -> Row:
         row = rows[index]

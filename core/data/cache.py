@@ -41,6 +41,11 @@ def room(path: Path) -> int:
     return shutil.disk_usage(path).free // 2
 
 
+HELD = 64 * 2**20
+"""Bytes of values that a store keeps in memory once they were read: a few batches of pictures, or all of a small set,
+for which SQLite and unpacking would cost more than everything else that is done to them."""
+
+
 class Store:
     """Values by content hash, in one SQLite file, for any number of processes.
 
@@ -50,6 +55,8 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._held: dict[str, Any] = {}
+        self._room = HELD
         self._opened: tuple[int, sqlite3.Connection] | None = None
 
     def missing(self, keys: Iterable[str]) -> list[int]:
@@ -70,11 +77,17 @@ class Store:
             connection.executemany("INSERT OR IGNORE INTO kept VALUES (?, ?)", pairs)
 
     def get(self, key: str) -> Any:
-        """The value of a key. Raises `KeyError`."""
+        """The value of a key, not to be changed in place. Raises `KeyError`."""
+        if key in self._held:
+            return self._held[key]
         found = self._execute("SELECT value FROM kept WHERE key = ?", key).fetchone()
         if found is None:
             raise KeyError(key)
-        return unpack(found[0])
+        value = unpack(found[0])
+        if len(found[0]) <= self._room:
+            self._room -= len(found[0])
+            self._held[key] = value
+        return value
 
     def _execute(self, query: str, key: str) -> sqlite3.Cursor:
         return self._connection().execute(query, (key,))

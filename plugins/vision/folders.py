@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from core.data.rows import Lazy
 from core.data.splits import assign
 from core.data.stored import Stored
 from core.errors import DataError, DataWarning
+from core.loading import made, spare
 from plugins.vision import options, pictures
 from plugins.vision.splitting import SPLIT_NAMES, split_rows
 
@@ -268,7 +269,7 @@ def _from_table(path: Path, options: options.Images) -> Found:
 
 def inspect(paths: Sequence[Path]) -> tuple[NDArray[np.uint64], dict[int, DataError]]:
     """(digests of the files' contents, what is wrong with those that cannot be read, by index): every picture is
-    decoded once, by threads.
+    decoded once, by processes where there are many.
 
     Where all are whole, that is noted in the cache with the files' names, sizes and times, so that the next run
     over the same files does not decode them again.
@@ -289,8 +290,12 @@ def inspect(paths: Sequence[Path]) -> tuple[NDArray[np.uint64], dict[int, DataEr
                 return known, {}
         except (OSError, ValueError):
             pass  # it is written anew
-    with ThreadPoolExecutor(max(2, len(os.sched_getaffinity(0)))) as pool:
-        seen_all = list(pool.map(_inspected, paths, chunksize=64))
+    size = 64
+
+    def piece(number: int) -> list[tuple[int, DataError | None]]:
+        return [_inspected(path) for path in paths[number * size : (number + 1) * size]]
+
+    seen_all = list(chain.from_iterable(made(piece, -(-len(paths) // size), spare(len(paths)))))
     contents = np.array([digest for digest, _ in seen_all], np.uint64)
     wrong = {i: error for i, (_, error) in enumerate(seen_all) if error is not None}
     if note is not None and not wrong:

@@ -229,7 +229,12 @@ def test_plan_tells_what_would_happen_and_writes_nothing(toy, tmp_path, monkeypa
     assert document["bytes"]["weights"] == 4 * document["parameters"]["adapted"]
     assert document["seconds"]["step"] > 0
     assert document["seconds"]["fine_tune"] == pytest.approx(30 * document["seconds"]["step"])
-    assert document["resolved"]["fine_tune"]["strategy"] == {"strategy": "core.lp_ft", "head_epochs": 4}
+    assert document["resolved"]["fine_tune"]["strategy"] == {
+        "strategy": "core.lp_ft",
+        "head_epochs": 4,
+        "body": 1.0,
+        "statistics": True,
+    }
     assert list(tmp_path.iterdir()) == []
 
 
