@@ -141,9 +141,10 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 def override(content: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """`content` with each dotted key set, in order; a mapping changes the keys it holds and leaves the
-    others; list items go by number; a path for `data` goes to the dataset's option `path`. Raises `RecipeError`."""
+    others, unless it names another component than the one that stands there: then it takes its place. List items go by
+    number; a path for `data` goes to the dataset's option `path`. Raises `RecipeError`."""
     changed = deepcopy(content)
-    for dotted, value in _flat(overrides):
+    for dotted, value in _flat(content, overrides):
         if dotted == "data" and isinstance(value, str | Path | int) and "data" in content:
             _assign(changed, "data.path", str(value))
         else:
@@ -151,12 +152,31 @@ def override(content: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str,
     return changed
 
 
-def _flat(overrides: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(
+    content: Mapping[str, Any], overrides: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
     for key, value in overrides.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+        dotted = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value and not _replaces(content, dotted, value):
+            yield from _flat(content, value, f"{dotted}.")
         else:
-            yield f"{prefix}{key}", value
+            yield dotted, value
+
+
+def _replaces(content: Mapping[str, Any], dotted: str, value: Mapping[str, Any]) -> bool:
+    """Whether `value` names another component than the one that `content` has at `dotted`, whose options are none of
+    its own."""
+    kind = PLACES.get(dotted)
+    there: Any = content
+    for name in dotted.split("."):
+        there = there.get(name) if isinstance(there, Mapping) else None
+    if kind is None or there is None or not isinstance(value.get(Use.key(kind)), str):
+        return False
+    try:
+        names = {Use.read(kind, one).name.rpartition(".")[2] for one in (value, there)}
+    except ValueError:  # said when the recipe is checked
+        return False
+    return len(names) > 1
 
 
 def _assign(content: dict[str, Any], dotted: str, value: Any) -> None:

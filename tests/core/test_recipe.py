@@ -320,6 +320,17 @@ def test_nested_and_dotted_overrides_mean_the_same():
     assert nested["fine_tune"] == {"lr": 0.5, "epochs": 3, "updater": {"updater": "adamw", "anchor": 0.1}}
 
 
+def test_a_mapping_that_names_another_component_takes_its_place():
+    """The options of the one before are none of its own; the same component under its full name keeps them."""
+    content = {"base": {"source": "timm", "name": "resnet18"}, "fine_tune": {"updater": {"updater": "adamw"}}}
+    other = {"source": "file", "path": "weights.pth"}
+    assert override(content, {"base": other})["base"] == other
+    same = override(content, {"base": {"source": "vision.timm", "weights": "w.safetensors"}})["base"]
+    assert same == {"source": "vision.timm", "name": "resnet18", "weights": "w.safetensors"}
+    changed = override(content, {"fine_tune": {"updater": {"updater": "acme.sgd", "momentum": 0.9}}})
+    assert changed["fine_tune"] == {"updater": {"updater": "acme.sgd", "momentum": 0.9}}
+
+
 def test_override_reaches_into_a_component_given_by_name():
     """`updater: adamw` is `updater: {updater: adamw}`, also in a list and for the base, whose key is `source`."""
     content = {"task": "t", "base": "b", "preprocess": ["scale"], "fine_tune": {"updater": "sgd"}}
