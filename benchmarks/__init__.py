@@ -36,3 +36,19 @@ def keep(name: str, figures: Mapping[str, Any]) -> None:
     """Write `results/NAME.json`."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def run_recipe(*arguments: str, out: str, cache: str | None = None) -> dict[str, Any]:
+    """The document of `python -m core run`, with the parts of training, by contender, that waited for data (`waited`),
+    and their seconds (`took`). `cache` names a folder for the cache. Raises `RuntimeError` where the run failed."""
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"} | ({"TAOKE_CACHE": cache} if cache else {})
+    command = [sys.executable, "-m", "core", "run", *arguments, "--out", out, "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 3):
+        raise RuntimeError(done.stdout + done.stderr)
+    document: dict[str, Any] = json.loads(done.stdout)
+    events = Path(document["run"], "events.jsonl").read_text(encoding="utf-8").splitlines()
+    trained = [event for event in map(json.loads, events) if event["event"] == "trained"]
+    document["took"] = {event["contender"]: event["took"] for event in trained}
+    document["waited"] = {event["contender"]: round(event["waited"] / event["took"], 4) for event in trained}
+    return document

@@ -8,14 +8,12 @@ recipe, 5 minutes for the others.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
 import time
 from typing import Any
 
-from benchmarks import keep, setting_of_this_run
+from benchmarks import keep, run_recipe, setting_of_this_run
 from core.recipe import default_name
 
 EMBEDDED = ("nlp/reference", "recommendation/imports", "vision/digits")
@@ -30,14 +28,8 @@ def main() -> int:
     for recipe in EMBEDDED:
         with tempfile.TemporaryDirectory() as out:
             began = time.perf_counter()
-            done = subprocess.run(
-                [sys.executable, "-m", "core", "run", recipe, "--json", "--out", out],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
+            document = run_recipe(recipe, out=out)
             seconds = time.perf_counter() - began
-        document = json.loads(done.stdout)
         if document["verdict"] != "ship":
             raise AssertionError(f"{recipe}: {document['verdict']}: {document['reasons']}")
         bound = 60.0 if recipe == default_name() else 300.0

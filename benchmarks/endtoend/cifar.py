@@ -18,43 +18,37 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import RESULTS, keep, setting_of_this_run
-
-ROOT = Path(__file__).parents[2]
+from benchmarks import RESULTS, keep, run_recipe, setting_of_this_run
 
 
-def call(*arguments: str, cache: str) -> dict[str, Any]:
-    """The JSON document that a command prints."""
-    environment = {**os.environ, "TAOKE_CACHE": cache, "OMP_WAIT_POLICY": "passive"}
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+def by_hand(data: str, weights: str, seed: int, *more: str) -> dict[str, Any]:
+    """What the loop by hand prints."""
+    command = (
+        sys.executable,
+        "-m",
+        "benchmarks.endtoend.cifar_by_hand",
+        data,
+        weights,
+        "--seed",
+        str(seed),
+        *more,
     )
-    if done.returncode not in (0, 3):
-        raise RuntimeError(done.stderr)
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     document: dict[str, Any] = json.loads(done.stdout)
     return document
 
 
 def by_recipe(data: str, weights: str, seed: int, folder: str) -> dict[str, Any]:
     """A run of the recipe: its scores, its seconds, and the part of training in which the loop waited for data."""
-    made = call(
-        *("core", "run", "vision/cifar-jpeg", f"data={data}", f"base.path={weights}", f"seed={seed}"),
-        *("--out", f"{folder}/runs", "--json"),
-        cache=f"{folder}/cache",
-    )
-    events = (ROOT / made["run"] / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    trained = [event for event in map(json.loads, events) if event.get("event") == "trained"]
+    overrides = (f"data={data}", f"base.path={weights}", f"seed={seed}")
+    made = run_recipe("vision/cifar-jpeg", *overrides, out=f"{folder}/runs", cache=f"{folder}/cache")
     return {
         "seed": seed,
         "contenders": {name: scores["accuracy"] for name, scores in made["contenders"].items()},
         "verdict": made["verdict"],
         "stages_s": made["seconds"],
-        "waited": [round(event["waited"] / event["took"], 4) for event in trained],
+        "waited": made["waited"]["adapted"],
     }
 
 
@@ -62,10 +56,7 @@ def main(data: str, weights: str, seeds: list[int]) -> None:
     result = RESULTS / "cifar.json"
     rounds = json.loads(result.read_text(encoding="utf-8"))["rounds"] if result.is_file() else []
     for seed in seeds:
-        plain, last = (
-            call("benchmarks.endtoend.cifar_by_hand", data, weights, "--seed", str(seed), *more, cache="")
-            for more in ([], ["--channels-last"])
-        )
+        plain, last = (by_hand(data, weights, seed, *more) for more in ((), ("--channels-last",)))
         with tempfile.TemporaryDirectory() as folder:
             recipe = by_recipe(data, weights, seed, folder)
         made = {"seed": seed, "by_hand": plain, "by_hand_channels_last": last, "recipe": recipe}

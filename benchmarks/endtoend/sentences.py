@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -18,52 +19,35 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ROOT, keep, setting_of_this_run
-
-
-def call(*arguments: str) -> str:
-    """What a command of Python's prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if done.returncode not in (0, 3):
-        raise RuntimeError(done.stderr)
-    return done.stdout
+from benchmarks import keep, run_recipe, setting_of_this_run
 
 
 def by_hand(base: str, data: Path, epochs: int, seed: int) -> dict[str, Any]:
     """Accuracy on the test file and the seconds of training."""
     arguments = ("--base", base, "--data", str(data), "--epochs", str(epochs), "--seeds", str(seed))
-    made: dict[str, Any] = json.loads(call("benchmarks.endtoend.sentences_by_hand", *arguments))
+    command = (sys.executable, "-m", "benchmarks.endtoend.sentences_by_hand", *arguments)
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    made: dict[str, Any] = json.loads(done.stdout)
     return made
 
 
 def by_recipe(base: str, data: Path, epochs: int, seed: int, out: str) -> dict[str, Any]:
     """Accuracy of each contender on the test file, the seconds of training, and the part of them spent on waiting for
     data."""
-    made = json.loads(
-        call(
-            *(
-                "core",
-                "run",
-                "nlp/sentences",
-                f"base.name={base}",
-                f"seed={seed}",
-                f"fine_tune.epochs={epochs}",
-            ),
-            f"data.path={{train: {data / 'TREC.train.all'}, report: {data / 'TREC.test.all'}}}",
-            *("data.encoding=latin-1", "allow=[duplicates]", "--out", out, "--json"),
-        )
+    made = run_recipe(
+        *("nlp/sentences", f"base.name={base}", f"seed={seed}", f"fine_tune.epochs={epochs}"),
+        f"data.path={{train: {data / 'TREC.train.all'}, report: {data / 'TREC.test.all'}}}",
+        *("data.encoding=latin-1", "allow=[duplicates]"),
+        out=out,
     )
-    events = (ROOT / made["run"] / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    trained = next(e for e in map(json.loads, events) if e["event"] == "trained")
     scores = {name: score["accuracy"] for name, score in made["contenders"].items()}
     return {
         "seed": seed,
         "epochs": epochs,
         "accuracy": scores["adapted"],
-        "seconds": round(trained["took"], 1),
-        "waited": round(trained["waited"] / trained["took"], 4),
+        "seconds": round(made["took"]["adapted"], 1),
+        "waited": made["waited"]["adapted"],
         "contenders": scores,
         "stages": made["seconds"],
     }
