@@ -79,7 +79,13 @@ def taoke_register() -> Iterable[Component]:
         ),
         Component("loss", "core.mse", "the mean squared error of numbers", "core.losses:mean_squared"),
         Component("loss", "core.mae", "the mean absolute error of numbers", "core.losses:mean_absolute"),
-        Component("strategy", "core.full", "every parameter moves", "core.strategies:Full"),
+        Component(
+            "strategy",
+            "core.full",
+            "every parameter moves, but those that are frozen by name",
+            "core.strategies:Full",
+            "core.options:Full",
+        ),
         Component("strategy", "core.head", "only the head moves", "core.strategies:Head"),
         Component(
             "strategy",

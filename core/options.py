@@ -131,6 +131,14 @@ class Triplet(Options):
     )
 
 
+class Full(Options):
+    """Every parameter."""
+
+    freeze: list[str] = Field(
+        [], description="patterns of names of parameters that stay as the base has them: `*word_embeddings*`"
+    )
+
+
 class HeadThenFull(Options):
     """Linear probing, then fine-tuning."""
 

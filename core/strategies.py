@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 
 from torch import nn
@@ -12,10 +13,22 @@ from core.errors import EditError
 
 
 class Full:
-    """Every parameter moves, from the first epoch to the last."""
+    """Every parameter moves, from the first epoch to the last, but those that the recipe freezes."""
+
+    def __init__(self, options: options.Full) -> None:
+        self._freeze = options.freeze
 
     def phases(self, model: nn.Module) -> Sequence[Phase]:
-        return [Phase((Group(tuple(name for name, _ in model.named_parameters())),))]
+        """Raises `EditError` where the model has nothing of what is to be frozen."""
+        names = [name for name, _ in model.named_parameters()]
+        for pattern in self._freeze:
+            if not fnmatch.filter(names, pattern):
+                raise EditError(
+                    f"fine_tune.strategy: no parameter of {type(model).__name__} is called {pattern!r}",
+                    f"they are called as {', '.join(names[:3])}; `*` stands for any part of a name",
+                )
+        moving = (n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in self._freeze))
+        return [Phase((Group(tuple(moving)),))]
 
 
 class Head:

@@ -1,6 +1,6 @@
 """The recipe `nlp/sentences` on TREC beside the loop by hand, in turn, seed by seed.
 
-    python -m benchmarks.endtoend.sentences --base FOLDER --data FOLDER [--epochs 1] [--seeds 0 1 2]
+    python -m benchmarks.endtoend.sentences --base FOLDER --data FOLDER [--epochs 2] [--seeds 0 1 2]
 
 As `sentences_by_hand`, which trains on all of the train file, while the recipe keeps a twentieth of it for `select`.
 Compared are the seconds of the training loops and the accuracy on the test file. Writes
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The recipe nlp/sentences beside the loop by hand.")
     parser.add_argument("--base", required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     rounds = []

@@ -1,6 +1,6 @@
 """The loop a person would write to fine-tune an encoder on TREC: transformers, torch's AdamW, padding to the longest.
 
-    python -m benchmarks.endtoend.sentences_by_hand --base FOLDER --data FOLDER [--epochs 1] [--seeds 0 1 2]
+    python -m benchmarks.endtoend.sentences_by_hand --base FOLDER --data FOLDER [--epochs 2] [--seeds 0 1 2]
 
 `--base` is a transformers encoder, `--data` a folder with TREC.train.all and TREC.test.all. It trains on all of the
 train file; accuracy on the test file, and the seconds of the loop alone.
@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fine-tune an encoder on TREC by hand.")
     parser.add_argument("--base", required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     for seed in options.seeds:

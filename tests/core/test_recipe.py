@@ -399,7 +399,7 @@ evaluate: {primary: accuracy}
     assert (recipe["seed"], recipe["preprocess"], recipe["modify"]) == (0, [], [])
     assert (recipe["allow"], recipe["answers"]) == ([], {})
     assert recipe["fine_tune"] == {
-        "strategy": {"strategy": "core.full"},
+        "strategy": {"strategy": "core.full", "freeze": []},
         "updater": {
             "updater": "core.adamw",
             "betas": [0.9, 0.999],

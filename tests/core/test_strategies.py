@@ -1,4 +1,4 @@
-"""The strategy `lp_ft`: who moves when, how fast, and what stays as the base has it."""
+"""Strategies: who moves when, how fast, and what stays as the base has it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 from core import options
 from core.contract import Structure
 from core.errors import EditError
-from core.strategies import HeadThenFull
+from core.strategies import Full, HeadThenFull
 from core.training import unfreeze
 
 
@@ -56,3 +56,16 @@ def test_a_model_without_a_known_head_is_refused():
     """As by the strategy `head`."""
     with pytest.raises(EditError, match="does not say which of its parameters are the head"):
         strategy().phases(nn.Linear(2, 2))
+
+
+def test_what_is_frozen_by_name_does_not_move():
+    """Of `full`, all else does."""
+    (phase,) = Full(options.Full(freeze=["1.*", "*.bias"])).phases(Net())
+    assert [group.parameters for group in phase.groups] == [("0.weight", "3.weight")]
+
+
+def test_a_name_to_freeze_that_no_parameter_has_is_refused():
+    """A misspelt one would train what was to stay."""
+    with pytest.raises(EditError, match=r"no parameter of Net is called 'embedding\*'") as caught:
+        Full(options.Full(freeze=["embedding*"])).phases(Net())
+    assert "0.weight, 0.bias, 1.weight" in caught.value.hint

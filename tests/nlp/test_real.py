@@ -35,7 +35,7 @@ def test_trec_is_told_apart_as_well_as_by_hand(
     """python -m core run nlp/sentences base.name=FOLDER data.encoding=latin-1 'allow=[duplicates]' \\
     'data.path={train: .../TREC.train.all, report: .../TREC.test.all}'
 
-    One epoch; by hand it gives 95.6 to 96.8 %, and words counted well below (naive Bayes was measured at 82.0).
+    Two epochs; by hand they give 95.6 to 96.8 %, and words counted well below (naive Bayes was measured at 82.0).
     """
     folder = real_data("sent-conv")
     files = {"train": str(folder / "TREC.train.all"), "report": str(folder / "TREC.test.all")}
@@ -46,7 +46,7 @@ def test_trec_is_told_apart_as_well_as_by_hand(
     }
     run = core.run("nlp/sentences", out=tmp_path, quiet=True, **overrides)
     found = accuracies(run)
-    assert found["adapted"] >= 0.95
+    assert found["adapted"] >= 0.956
     assert 0.80 < found["naive_bayes"] < 0.84
     assert max(found["tfidf"], found["linear_probe"]) < 0.93
     events = [json.loads(line) for line in Path(run.folder, "events.jsonl").read_text().splitlines()]
