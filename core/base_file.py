@@ -27,8 +27,7 @@ from core.components import install_hint
 from core.contract import JSON, Base, Structure
 from core.errors import BaseError, nearest, raised_at
 from core.foreign import fit, read_foreign
-
-UNKNOWN_LICENCE = "unknown"
+from core.licences import spdx
 
 
 class File:
@@ -59,7 +58,7 @@ class File:
         return Base(
             model,
             made,
-            licence or UNKNOWN_LICENCE,
+            spdx(licence),
             o.origin or card.get("origin") or self._path.name,
             preprocessing,
             fresh=lambda: self._build(arguments),

@@ -41,3 +41,10 @@ class Lazy(Sequence[T], Generic[T]):
 def is_streamed(rows: Sequence[object]) -> bool:
     """Whether a split is read when it is needed, instead of held: whether it is no list (or tuple)."""
     return not isinstance(rows, list | tuple)
+
+
+def spread(rows: Sequence[T], most: int) -> Sequence[T]:
+    """At most so many of the rows, evenly spread, and read when they are needed."""
+    if len(rows) <= most:
+        return rows
+    return Lazy(most, lambda i: rows[i * len(rows) // most])

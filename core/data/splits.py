@@ -23,8 +23,12 @@ Part = Literal["select", "report"]
 Ints = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 
-NAMES = {"val": SELECT, "valid": SELECT, "validation": SELECT, "dev": SELECT, "test": REPORT}
-"""Other names that a column of splits may use, beside our own."""
+NAMES = {
+    **dict.fromkeys((TRAIN, "training"), TRAIN),
+    **dict.fromkeys((SELECT, "dev", "val", "valid", "validation"), SELECT),
+    **dict.fromkeys((REPORT, "test", "testing"), REPORT),
+}
+"""What columns, files and folders call the splits."""
 
 
 def assign(

@@ -13,6 +13,7 @@ from torch.nn import functional
 from core.contract import JSON, Base, Contender, Metric, Row, Split
 from core.edits import axis_size
 from core.errors import BaseError, DataError
+from core.metrics import Accuracy
 from plugins.nlp import options, rivals
 from plugins.nlp.ragged import Ragged, ragged
 from plugins.nlp.tokens import unpack
@@ -45,15 +46,6 @@ class Batch(TypedDict):
 
     texts: Ragged
     labels: Tensor
-
-
-class Accuracy:
-    """The share of examples whose label is right."""
-
-    name, unit, higher_is_better = "accuracy", "share", True
-
-    def score(self, row: Mapping[str, JSON]) -> tuple[float, float]:
-        return float(row["label"] == row["target"]), 1.0
 
 
 class Classify:

@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 
 from core.contract import REPORT, SELECT, TRAIN, Choice
 from core.data.labels import check_labels
+from core.data.rows import spread
 from core.data.tables import column_names
 from core.errors import DataError, DataWarning
 from plugins.nlp import options
-from plugins.nlp.rivals import spread
 from plugins.nlp.texts import Source, columns, files_of, is_lines, source_of
 
 SAMPLED = 5_000

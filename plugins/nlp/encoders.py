@@ -24,25 +24,13 @@ from core.bases import digest
 from core.contract import Base, Structure
 from core.errors import BaseError
 from core.hub import offline_where_unreachable
+from core.licences import spdx
 from plugins.nlp import options
 from plugins.nlp.ragged import Ragged, packed, padded, ragged
 from plugins.nlp.tokens import pack
 
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "README.md", "1_Pooling/*")
 """The files of a hub's model that are fetched; where it has no safetensors, also `pytorch_model*.bin`."""
-
-LICENCES = {
-    "apache-2.0": "Apache-2.0",
-    "mit": "MIT",
-    "bsd-3-clause": "BSD-3-Clause",
-    "cc-by-4.0": "CC-BY-4.0",
-    "cc-by-sa-4.0": "CC-BY-SA-4.0",
-    "cc-by-nc-4.0": "CC-BY-NC-4.0",
-    "cc0-1.0": "CC0-1.0",
-    "gpl-3.0": "GPL-3.0-only",
-    "agpl-3.0": "AGPL-3.0-only",
-}
-"""A hub's names of licences, where SPDX writes them otherwise."""
 
 
 class TextEncoder(nn.Module):
@@ -157,7 +145,7 @@ class Transformers:
         return Base(
             read.model,
             digest(read.model.state_dict()),
-            licence(folder),
+            spdx(card(folder).get("license")),
             _origin(name, folder),
             {
                 "task": {
@@ -224,14 +212,6 @@ def located(name: str, revision: str | None) -> Path:
             ) from error
         except Exception as error:  # every kind of broken network has its own
             raise BaseError(f"{what}, and {hub.constants.ENDPOINT} does not answer", offline) from error
-
-
-def licence(folder: Path) -> str:
-    """The licence of the model's card (README.md), as SPDX writes it; NOASSERTION where the card says none."""
-    named = card(folder).get("license")
-    if not isinstance(named, str) or not named:
-        return "NOASSERTION"
-    return LICENCES.get(named.lower(), named)
 
 
 def card(folder: Path) -> Mapping[str, Any]:

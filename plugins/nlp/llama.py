@@ -19,6 +19,7 @@ from torch.nn import functional
 from core.bases import digest, fill, read_tensors
 from core.contract import Base, Structure
 from core.errors import BaseError
+from core.licences import spdx
 from plugins.nlp import options
 from plugins.nlp.tokens import pack
 
@@ -47,7 +48,7 @@ class Llama2c:
         fill(model, tensors, what)
         tokenizer = read_vocabulary(folder / o.vocabulary, len(tensors["tok_embeddings.weight"]))
         brought = {"task": {"tokenizer": pack(tokenizer), "bos": 1}}
-        return Base(model, digest(tensors), o.licence, o.origin or o.name, brought)
+        return Base(model, digest(tensors), spdx(o.licence), o.origin or o.name, brought)
 
 
 def _built(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], heads: int | None, what: str) -> Llama:

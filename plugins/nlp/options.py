@@ -82,7 +82,7 @@ class Llama2c(Options):
         gt=0,
         description="of attention, where the file's metadata have no n_heads; the tensors do not tell",
     )
-    licence: str = Field(default="NOASSERTION", description="an SPDX name; the files have none")
+    licence: str | None = Field(default=None, description="an SPDX name; the files have none")
     origin: str | None = Field(default=None, description="where the model comes from, in words")
 
 

@@ -15,6 +15,7 @@ from sklearn.naive_bayes import MultinomialNB
 from torch import nn
 
 from core.contract import JSON, SELECT, TRAIN, Base, Contender, Row, Split
+from core.data.rows import spread
 from core.features import features
 from plugins.nlp.ragged import ragged
 from plugins.nlp.tokens import unpack
@@ -129,10 +130,3 @@ class Probe:
 
 def texts(rows: Sequence[Row]) -> list[str]:
     return [row.inputs["text"] for row in rows]
-
-
-def spread(rows: Sequence[T], most: int) -> list[T]:
-    """`most` of the rows, evenly spread; all of them where there are no more."""
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[i * len(rows) // most] for i in range(most)]

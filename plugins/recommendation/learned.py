@@ -22,6 +22,7 @@ from core.bases import digest, read_tensors, write_tensors
 from core.contract import Base
 from core.data.cache import folder
 from core.errors import BaseError, OutputError
+from core.licences import spdx
 from plugins.recommendation import options
 from plugins.recommendation.ease import Array, moments, solve
 from plugins.recommendation.log import Ints, Log, Mask, pairs_unit, positions, read, users_unit
@@ -63,7 +64,7 @@ class Learned:
         return Base(
             model,
             digest(model.state_dict()),
-            options.licence,
+            spdx(options.licence),
             f"{origin}: EASE on {card['users']} users, penalty {card['penalty']:g}",
             {"task": {"items": card["items"]}},
         )

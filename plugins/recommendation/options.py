@@ -126,7 +126,7 @@ class Learned(Log):
     max_items: int = Field(
         5000, gt=1, description="items at most, those with most users: the weights are their square"
     )
-    licence: str = Field("unknown", description="the licence of the interactions, as an SPDX name")
+    licence: str | None = Field(None, description="the licence of the interactions, as an SPDX name")
     origin: str | None = Field(
         None, description="where they come from, in words; the file's name if left out"
     )

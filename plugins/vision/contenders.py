@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from core.contract import JSON, SELECT, TRAIN, Base, Contender, Row, Split
-from core.data.rows import Lazy
+from core.data.rows import spread
 from core.errors import DataWarning, EditError
 from core.features import features
 from plugins.vision.geometry import image_of
@@ -139,7 +139,7 @@ def trivial(
     and on the frozen base's features (the linear probe, https://arxiv.org/abs/1610.01644), where the base says
     what its head is."""
     reader = Reader({"pixels": pixels, "features": lambda images: seen_by_head(base.model, images, forward)})
-    train_rows = some(splits[TRAIN].rows, MOST)
+    train_rows = spread(splits[TRAIN].rows, MOST)
     try:
         train = reader.read(train_rows)
     except EditError as error:
@@ -148,7 +148,7 @@ def trivial(
         train = reader.read(train_rows)
     if "features" in reader.views:
         train = _scaled(reader, train)
-    select = reader.read(some(splits[SELECT].rows, MOST // 2))
+    select = reader.read(spread(splits[SELECT].rows, MOST // 2))
     classifiers = [
         Classifier(
             "majority",
@@ -198,13 +198,6 @@ def seen_by_head(model: nn.Module, images: Tensor, forward: Callable[[nn.Module,
         part = images[i : i + size]
         seen.append(features(model, partial(forward, model, part)).flatten(1))
     return torch.cat(seen)
-
-
-def some(rows: Sequence[Row], most: int) -> Sequence[Row]:
-    """At most so many of the rows, evenly spread."""
-    if len(rows) <= most:
-        return rows
-    return Lazy(most, lambda i: rows[i * len(rows) // most])
 
 
 def _scaled(reader: Reader, train: Seen) -> Seen:

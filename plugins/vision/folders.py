@@ -19,12 +19,12 @@ from core.contract import RETAIN, SELECT, TRAIN, Row
 from core.data.cache import folder as cache_folder
 from core.data.options import Splits
 from core.data.rows import Lazy
-from core.data.splits import assign
+from core.data.splits import NAMES, assign
 from core.data.stored import Stored
 from core.errors import DataError, DataWarning
 from core.loading import made, spare
 from plugins.vision import options, pictures
-from plugins.vision.splitting import SPLIT_NAMES, split_rows
+from plugins.vision.splitting import split_rows
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 IGNORED = ("thumbs.db", "desktop.ini")
@@ -146,8 +146,8 @@ def find(path: Path, options: options.Images) -> Found:
         raise DataError(f"{path}: there is no such folder or table", "check data.path")
     folders = [entry for entry in _entries(path) if entry.is_dir()]
     found = Found()
-    by_split = {SPLIT_NAMES.get(folder.name.lower(), folder.name.lower()): folder for folder in folders}
-    split_names = {*SPLIT_NAMES.values(), RETAIN}
+    by_split = {NAMES.get(folder.name.lower(), folder.name.lower()): folder for folder in folders}
+    split_names = {*NAMES.values(), RETAIN}
     if TRAIN in by_split and len(folders) > 1 and set(by_split) <= split_names:
         if len(by_split) < len(folders):
             names = ", ".join(folder.name for folder in folders)
@@ -255,7 +255,7 @@ def _from_table(path: Path, options: options.Images) -> Found:
         found.times = table.column(by).to_numpy()
     elif how == "column" and by in table.column_names:
         said = [value or "" for value in table.column(by).to_pylist()]
-        has = {SPLIT_NAMES.get(value.strip().lower()) for value in said}
+        has = {NAMES.get(value.strip().lower()) for value in said}
         made = assign(
             Splits.model_validate({"how": "column", "by": by}),
             len(said),

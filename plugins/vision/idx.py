@@ -18,9 +18,10 @@ from torch import Tensor
 
 from core.contract import REPORT, TRAIN, Row
 from core.data.rows import Lazy
+from core.data.splits import NAMES
 from core.errors import DataError
 from plugins.vision import options
-from plugins.vision.splitting import SPLIT_NAMES, split_rows
+from plugins.vision.splitting import split_rows
 
 Bytes = NDArray[np.uint8]
 UBYTE = 8
@@ -110,7 +111,7 @@ def _pairs(path: Path) -> dict[str, tuple[Path, Path]]:
     pairs: dict[str, tuple[Path, Path]] = {}
     for file in files:
         words = re.split(r"[-_.]", file.name.partition("images")[0].lower())
-        split = next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), REPORT)  # t10k
+        split = next((NAMES[word] for word in words if word in NAMES), REPORT)  # t10k
         if split in pairs:
             raise DataError(
                 f"{path}: both {pairs[split][0].name} and {file.name} would be {split}",

@@ -18,10 +18,9 @@ from core.contract import JSON, Base, Structure
 from core.errors import BaseError, ComponentError, nearest
 from core.foreign import WRAPPERS, fit, read_foreign
 from core.hub import offline_where_unreachable
+from core.licences import spdx
 from core.seeds import seed_torch
 from plugins.vision import options
-
-UNKNOWN = "unknown"
 
 
 class Timm:
@@ -48,12 +47,18 @@ class Timm:
         settings = settings_of(model)
         where = settings.get("hf_hub_id") or settings.get("url") or options.name
         model.structure = structure(model)  # type: ignore[assignment]
-        licence = settings.get("license") if options.weights is None else options.licence
+        licence = (
+            options.licence
+            if options.weights is not None
+            else settings.get("license")
+            if options.pretrained
+            else None
+        )
         outputs = output_count(model)
         return Base(
             model,
             digest(model.state_dict()),
-            licence or UNKNOWN,
+            spdx(licence),
             origin or f"timm's {options.name}, from {where}",
             preprocessing(settings, self._labels(model, outputs), int(options.arguments.get("in_chans", 3))),
             partial(self._fresh, outputs),

@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from core.contract import REPORT, SELECT, TRAIN
+from core.contract import TRAIN
 from core.data.labels import check_labels
 from core.data.options import Splits
-from core.data.splits import NAMES, Part, assign
+from core.data.splits import Part, assign
 from core.errors import DataError
 
 Ints = NDArray[np.int64]
-SPLIT_NAMES = {**NAMES, TRAIN: TRAIN, "training": TRAIN, SELECT: SELECT, REPORT: REPORT, "testing": REPORT}
-"""What folders and files call the splits."""
 
 
 def split_rows(

@@ -14,6 +14,7 @@ from core.contract import JSON, Base, Contender, Metric, Row, Split
 from core.data.stored import Stored
 from core.edits import axis_size
 from core.errors import DataError
+from core.metrics import Accuracy
 from plugins.vision import contenders, images, options
 from plugins.vision.geometry import image_of
 from plugins.vision.pictures import as_float
@@ -35,15 +36,6 @@ class Batch(TypedDict):
 
     images: Tensor
     labels: Tensor
-
-
-class Accuracy:
-    """The share of examples whose label is right."""
-
-    name, unit, higher_is_better = "accuracy", "share", True
-
-    def score(self, row: Mapping[str, JSON]) -> tuple[float, float]:
-        return float(row["label"] == row["target"]), 1.0
 
 
 class Classify:

@@ -381,7 +381,7 @@ def test_file_beside_that_is_no_card_is_left_aside_and_said(load, saved, model, 
 def test_unknown_licence_is_said(load, saved, model):
     """It goes into every shell made of the base."""
     base = load(saved(model.state_dict()))
-    assert (base.licence, base.origin) == ("unknown", "weights.pt")
+    assert (base.licence, base.origin) == ("NOASSERTION", "weights.pt")
     assert "its licence is not known" in base.notes[-1]
 
 

@@ -92,7 +92,7 @@ def test_what_was_learned_is_kept_by_content(path: Path, monkeypatch: pytest.Mon
     copy = path.with_name("copy.csv")
     shutil.copy(path, copy)
     again = Learned(chosen(copy, licence="CC0-1.0")).load()
-    assert (again.digest, again.licence, first.licence) == (first.digest, "CC0-1.0", "unknown")
+    assert (again.digest, again.licence, first.licence) == (first.digest, "CC0-1.0", "NOASSERTION")
     assert len(count) == 1
     Learned(chosen(path, min_rating=4)).load()
     with path.open("a", encoding="utf-8") as file:
