@@ -10,12 +10,15 @@ import csv
 import gzip
 import io
 import json
+import math
+import re
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.compute
@@ -24,7 +27,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from core.data.values import ARROW, UTF8_HINT, WANTED, Wrong, not_utf8, shortened
-from core.errors import DataError
+from core.errors import DataError, DataWarning
 
 BLOCK = 2 << 20
 """Bytes of a file that are looked at together; no row of a CSV may be longer."""
@@ -104,7 +107,11 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+    return gzip.open(path, "rb") if _is_gzip(path) else path.open("rb")  # type: ignore[return-value]
+
+
+def _is_gzip(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 def _refuse_utf16(path: Path, head: bytes) -> None:
@@ -113,6 +120,15 @@ def _refuse_utf16(path: Path, head: bytes) -> None:
             f"{path}, line 1 is not UTF-8: the file begins with byte 0x{head[0]:02x} as UTF-16 does",
             "save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8 OLD > NEW`",
         )
+
+
+class _Record(NamedTuple):
+    """A row of a text file: its first and last line, counted from 1, its values, and its lines as they stand there."""
+
+    start: int
+    end: int
+    values: list[str]
+    lines: list[str]
 
 
 class Csv:
@@ -128,8 +144,11 @@ class Csv:
         _refuse_utf16(path, head)
         self._tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
         self.delimiter = "\t" if self._tabs else ","
+        self.header: Sequence[str] = []
         self._lines = 0
         self._read_header()
+        if not self.header:  # a byte order mark alone
+            raise DataError(f"{path} is empty", "it holds no row; look at how it was made")
         if len(self.header) == 1 and not self._tabs:
             for other in ";\t":
                 if other in self.header[0]:
@@ -138,23 +157,30 @@ class Csv:
                     break
 
     def _read_header(self) -> None:
-        for _, end, record in self._records():
-            self._lines = end
-            self.header: Sequence[str] = record
-            return
+        record = next(self._records(), None)
+        if record is not None:
+            self._lines, self.header = record.end, record.values
 
-    def _records(self) -> Iterator[tuple[int, int, list[str]]]:
-        """First line, last line and values of each record, the header first; slow, and for messages alone."""
+    def _records(self) -> Iterator[_Record]:
+        """Each record, the header first; slow, and for messages and what Arrow does not tell."""
         before = csv.field_size_limit(16 * BLOCK)
         try:
             with _opened(self.path) as raw:
-                lines = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
-                reader = csv.reader(lines, delimiter=self.delimiter)
+                text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
+                lines: list[str] = []
+
+                def noted() -> Iterator[str]:
+                    for line in text:
+                        lines.append(line)
+                        yield line
+
+                reader = csv.reader(noted(), delimiter=self.delimiter)
                 start = 1
                 try:
-                    for record in reader:
-                        if record:
-                            yield start, reader.line_num, record
+                    for values in reader:
+                        if values:
+                            yield _Record(start, reader.line_num, values, lines[:])
+                        lines.clear()
                         start = reader.line_num + 1
                 except csv.Error as error:
                     raise DataError(
@@ -166,45 +192,79 @@ class Csv:
 
     def batches(self, columns: Mapping[str, type]) -> Iterator[Sequence[Any]]:
         names = [str(i) for i in range(len(self.header))]
-        wanted = [names[self.header.index(name)] for name in columns]
+        wanted = [self.header.index(name) for name in columns]
+        looked = any("\n" in name or "\r" in name for name in self.header)
+        if looked:
+            self._refuse_swallowed_rows()
         try:
+            file = pa.input_stream(str(self.path), compression="gzip" if _is_gzip(self.path) else None)
             reader = pa.csv.open_csv(
-                self.path,
+                file,
                 read_options=pa.csv.ReadOptions(column_names=names, skip_rows=self._lines, block_size=BLOCK),
                 parse_options=pa.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+                # All columns: a quote in one that nobody wants swallows rows as well.
                 convert_options=pa.csv.ConvertOptions(
-                    column_types=dict.fromkeys(wanted, pa.binary()),
-                    include_columns=wanted,
-                    strings_can_be_null=False,
+                    column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False
                 ),
             )
             for batch in reader:
-                if self._tabs:
-                    self._refuse_broken_lines(batch.columns, list(columns))
-                yield batch.columns
+                if not looked and any(_goes_on(column) for column in batch.columns):
+                    looked = True
+                    self._refuse_swallowed_rows()
+                yield [batch.column(i) for i in wanted]
         except pa.ArrowInvalid as error:
             self._explain(error)
 
-    def _refuse_broken_lines(self, arrays: Sequence[Any], names: Sequence[str]) -> None:
-        """In a .tsv a value that begins with a quote mostly means just that; one that went on over lines swallowed
-        rows."""
-        for name, column in zip(names, arrays, strict=True):
-            broken = pa.compute.match_substring(column, "\n")
-            if pa.compute.any(broken).as_py():
-                raise Wrong(
-                    int(pa.compute.index(broken, pa.scalar(True)).as_py()),
-                    "begins with a quote that closes lines later only",
+    def _refuse_swallowed_rows(self) -> None:
+        """Looks at each record of several lines. A value that begins with a quote, as texts and inches do, goes on up
+        to the next quote, and the rows between are its own. Raises `DataError` where that is sure: in a .tsv, whose
+        values have no line breaks, and where a quote closes in the middle of a value. Warns where it is likely: where
+        each of the lines has the values of a row."""
+        likely = []
+        self._closes_within = re.compile(f'"[^"]*"(?![{self.delimiter}\\r\\n]|$)')
+        for record in self._records():
+            if record.end == record.start:
+                continue
+            if self._tabs or not self._is_quoted_well(record):
+                raise DataError(
+                    f"{self.path}, lines {record.start} to {record.end}: a value that begins with a quote in line"
+                    f" {record.start} goes on to line {record.end}, and so the lines between are no rows",
                     'double the quotes that are part of values ("") and put quotes around these values',
-                    name,
                 )
+            delimiters = len(self.header) - 1
+            quotes = sum(line.count('"') for line in record.lines)
+            # more quotes are a writer's, who doubles those of values
+            if (
+                quotes == 2
+                and delimiters
+                and all(x.count(self.delimiter) == delimiters for x in record.lines)
+            ):
+                likely.append(f"{record.start} to {record.end}")
+        if likely:
+            warnings.warn(
+                f"{self.path}: {len(likely)} values go on over lines each of which looks like a row (first: lines"
+                f" {likely[0]}); if these are rows, double the quotes that are part of values",
+                DataWarning,
+                stacklevel=2,
+            )
+
+    def _is_quoted_well(self, record: _Record) -> bool:
+        """Whether a quote that closes ends its value, as RFC 4180 has it."""
+        if not self._closes_within.search("".join(record.lines).replace('""', "")):
+            return True
+        try:  # slower, and sure
+            list(csv.reader(record.lines, delimiter=self.delimiter, strict=True))
+        except csv.Error:
+            return False
+        return True
 
     def _explain(self, error: Exception) -> None:
         """Raises `DataError` with the line that does not fit the header."""
         count = len(self.header)
-        for start, end, record in self._records():
-            if len(record) != count:
+        for start, end, values, _ in self._records():
+            if len(values) != count:
                 raise DataError(
-                    f"{self.path}, line {start}: {count} values are wanted, as the header has, and {len(record)} came"
+                    f"{self.path}, line {start}: {count} values are wanted, as the header has, and {len(values)} came"
                     + (f" (a quoted value goes on to line {end})" if end > start else ""),
                     f"give each line {count} values; put quotes around a value that holds {self.delimiter!r}"
                     " or a line break",
@@ -216,10 +276,15 @@ class Csv:
         ) from error
 
     def place(self, row: int) -> str:
-        for i, (start, end, _) in enumerate(self._records()):
+        for i, (start, end, _, _) in enumerate(self._records()):
             if i == row + 1:
                 return f"line {start}" if start == end else f"row {row + 1} (lines {start} to {end})"
         return f"row {row + 1}"
+
+
+def _goes_on(column: Any) -> bool:
+    """Whether a value of a column holds a line break."""
+    return any(pa.compute.any(pa.compute.match_substring(column, end)).as_py() for end in "\n\r")
 
 
 class JsonLines:
@@ -309,24 +374,21 @@ class JsonLines:
                 try:
                     column.append(_plain(found.get(name), kind))
                 except TypeError as error:
-                    hint = "write the same type in every line" + ", numbers without quotes" * (
-                        kind in (int, float)
-                    )
+                    hint = "write the same type in every line" + ", numbers without quotes" * (kind is float)
                     raise Wrong(i, f"is {error}; {WANTED[kind]} is wanted", hint, name) from None
+                except OverflowError:
+                    raise Wrong(i, "is beyond all floats", "correct it or remove the row", name) from None
         kinds = (pa.string() if kind is datetime else ARROW[kind] for kind in columns.values())
         arrays = []
         for (name, _), column, kind in zip(columns.items(), values, kinds, strict=True):
             try:
-                arrays.append(pa.array(column, pa.float64() if kind == pa.int64() else kind))
+                arrays.append(pa.array(column, kind))
             except UnicodeEncodeError as error:
                 index = next(
                     i for i, value in enumerate(column) if value is not None and value == error.object
                 )
                 problem = "holds half of a surrogate pair, which is no character"
                 raise Wrong(index, problem, "correct the escape \\uD8.. to \\uDF..", name) from None
-            except OverflowError:
-                index = next(i for i, value in enumerate(column) if value is not None and abs(value) > 1e300)
-                raise Wrong(index, "is beyond all floats", "correct it or remove the row", name) from None
         return arrays
 
     def place(self, row: int) -> str:
@@ -347,8 +409,9 @@ def _json_type(value: Any) -> str:
 
 
 def _plain(value: Any, wanted: type) -> Any:
-    """A JSON value as text or number. Raises `TypeError` with what it is instead."""
-    if value is None:
+    """A JSON value as text or float; where text is wanted, NaN, which Python writes for what is missing, is None.
+    Raises `TypeError` with what it is instead, and `OverflowError`."""
+    if value is None or (wanted is str and value != value):
         return None
     if wanted is str or wanted is datetime:
         if isinstance(value, str):
@@ -356,10 +419,12 @@ def _plain(value: Any, wanted: type) -> Any:
         if isinstance(value, bool) and wanted is str:
             return "true" if value else "false"
         if isinstance(value, int | float) and not isinstance(value, bool):
+            if wanted is str and abs(value) == math.inf:
+                raise TypeError("infinite")
             whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
             return str(int(value)) if whole else str(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        return value
+        return float(value)
     raise TypeError(_json_type(value))
 
 

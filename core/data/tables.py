@@ -38,7 +38,7 @@ def read_table(
     """The columns of a .csv, .tsv, .jsonl, .ndjson (all also with .gz) or .parquet file, in the order of `columns`,
     then of `optional`.
 
-    The types are str, int (int64), float (float64, finite) and datetime (float64: seconds since 1970 UTC of dates in
+    The types are str, float (float64, finite) and datetime (float64: seconds since 1970 UTC of dates in
     ISO 8601, numbers as they are). No value of `columns` is missing or blank; columns of `optional` may be absent, and
     missing values in them are null. Labels that are numbers are texts if str is wanted. A large file is read once, in
     batches, into the cache, and memory-mapped.

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WANTED = {str: "text", int: "a whole number", float: "a number", datetime: "a time"}
-ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), datetime: pa.float64()}
+WANTED = {str: "text", float: "a number", datetime: "a time"}
+ARROW = {str: pa.string(), float: pa.float64(), datetime: pa.float64()}
 """The column types of a table; a time is in seconds since 1970 UTC, or the number that stands in the file."""
 
 
@@ -30,7 +30,8 @@ def convert(values: Any, wanted: type, *, required: bool) -> Any:
     """A column as the Arrow type of `wanted`. `values` is an Arrow array of any type; binary ones are what a text
     file holds and are decoded as UTF-8. Missing values are null, and allowed where not `required`. Raises `Wrong`.
 
-    Numbers as texts are written in one way, whatever file they came from: 1 and 1.0 are "1"."""
+    Where text is wanted, texts stay as the file has them (in a CSV all are: "1" and "1.0" are two); the numbers of JSON
+    lines and Parquet are written in one way: 1 and 1.0 are "1"."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
@@ -94,6 +95,9 @@ def _text(values: Any) -> Any:
         missing = pc.is_nan(values)
         if pc.any(missing).as_py():  # the only way in which a column of numbers can miss one
             values = pc.if_else(missing, pa.scalar(None, pa.float64()), values)
+        infinite = pc.is_inf(values)
+        if pc.any(infinite).as_py():
+            raise Wrong(_first(infinite), "is infinite; text is wanted", "correct it or remove the row")
         whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), 2.0**53))
         integers = pc.if_else(whole, values, 0.0).cast(pa.int64())
         return pc.if_else(whole, integers.cast(pa.string()), values.cast(pa.string()))
@@ -174,27 +178,6 @@ def _finite(values: Any) -> Any:
     return values
 
 
-def _integer(values: Any) -> Any:
-    kind = values.type
-    if pa.types.is_null(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return values.cast(pa.int64())
-    if _is_text(kind):
-        try:
-            return values.cast(pa.int64())
-        except pa.ArrowInvalid:  # spaces, or 3.0, as programs write that know no missing whole number
-            pass
-    numbers = _number(values)
-    whole = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), 2.0**53))
-    if not pc.all(whole).as_py():
-        index = _first(pc.invert(whole))
-        raise Wrong(
-            index,
-            f"is {shortened(values[index].as_py())}; a whole number is wanted",
-            "correct it, remove the row, or name another column",
-        )
-    return numbers.cast(pa.int64())
-
-
 def _time(values: Any) -> Any:
     kind = values.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -223,4 +206,4 @@ def _mixed(texts: Any) -> Any:
     return pa.concat_arrays([_moments(texts[:middle]), _moments(texts[middle:])])
 
 
-_MAKE: dict[type, Callable[[Any], Any]] = {str: _text, int: _integer, float: _number, datetime: _time}
+_MAKE: dict[type, Callable[[Any], Any]] = {str: _text, float: _number, datetime: _time}
