@@ -26,6 +26,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from core.data.stored import readable
 from core.data.values import ARROW, UTF8_HINT, WANTED, Wrong, not_utf8, shortened
 from core.errors import DataError, DataWarning
 
@@ -74,22 +75,16 @@ def _unknown(path: Path) -> Any:
 
 def check_readable(path: Path) -> None:
     """Raises `DataError` unless `path` is a file with something in it that may be read."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except FileNotFoundError:
-        raise DataError(
-            f"there is no file {path}", f"look in {path.parent}; the path is taken as written"
-        ) from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder; a file is wanted", "name a file in it") from None
-    except PermissionError:
-        raise DataError(
-            f"{path} may not be read: no permission",
-            f"chmod u+r {path}, or the folder above it; or copy the file",
-        ) from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", "check the path and the disk") from error
+    with readable(path):
+        try:
+            with path.open("rb") as file:
+                head = file.read(4)
+        except FileNotFoundError:
+            raise DataError(
+                f"there is no file {path}", f"look in {path.parent}; the path is taken as written"
+            ) from None
+        except IsADirectoryError:
+            raise DataError(f"{path} is a folder; a file is wanted", "name a file in it") from None
     if not head:
         raise DataError(f"{path} is empty", "it holds no byte; look at how it was made")
 

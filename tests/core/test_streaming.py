@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import shutil
 import sqlite3
+import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.contract import Row
+from core.data import cache
 from core.data.cache import Store, folder, pack, unpack
 from core.data.rows import Lazy
 from core.data.stored import Stored
-from core.errors import DataError, OutputError
+from core.errors import ContractError, DataError, OutputError
 from core.loading import made
+from core.prepared import source_digest
 from core.rows import Identified, content_digest, data_digest, duplicates, identify, judged
 
 SLOW = """
@@ -258,13 +264,110 @@ def test_packed_tensors_come_back_to_the_bit(dtype, shape):
 def test_store_keeps_what_is_there_and_knows_what_is_missing(tmp_path):
     """A key that stands twice is missing once; a value is never replaced."""
     store = Store(tmp_path / "s.sqlite")
-    assert store.missing(["a", "b", "a"]) == [0, 1]
+    assert list(store.missing(["a", "b", "a"])) == [0, 1]
     store.put([("a", pack(1))])
     store.put([("a", pack(2)), ("b", pack(3))])
     assert (store.get("a"), store.get("b")) == (1, 3)
-    assert store.missing(["b", "c"]) == [1]
+    assert list(store.missing(["b", "c"])) == [1]
+    assert list(store.missing(["b", "a"])) == []
     with pytest.raises(KeyError):
         store.get("c")
+
+
+def test_finding_what_is_missing_holds_few_bytes_of_each_row(tmp_path):
+    """Keys of 16 hex digits, each twice; as Python's strings the distinct ones alone would be 100 bytes each."""
+    store, count = Store(tmp_path / "s.sqlite"), 100_000
+    store.missing([])
+    tracemalloc.start()
+    places = store.missing(f"{i * 7 % (count // 2) << 40:016x}" for i in range(count))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert list(places) == list(range(count // 2))
+    assert peak < 64 * count
+
+
+def test_a_store_that_was_deleted_while_it_was_used_takes_values_again(tmp_path):
+    """What was there is missing, for whom opens it anew."""
+    path = tmp_path / "below" / "s.sqlite"
+    store = Store(path)
+    store.put([("a", pack(1))])
+    shutil.rmtree(path.parent)
+    store.put([("b", pack(2))])
+    assert store.get("b") == 2
+    with pytest.raises(KeyError):
+        Store(path).get("a")
+
+
+def full(store, monkeypatch):
+    store.put([])
+    store._connection().execute("PRAGMA max_page_count = 2")
+
+
+def locked(store, monkeypatch):
+    monkeypatch.setattr(cache, "PATIENCE", 0.01)
+    other = sqlite3.connect(store._path)
+    other.execute("CREATE TABLE other (x)")
+    other.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(store, "_keep_open", other, raising=False)
+
+
+def read_only(store, monkeypatch):
+    store.put([])
+    store._connection().execute("PRAGMA query_only = 1")
+
+
+def without_permission(store, monkeypatch):
+    Path(store._path).mkdir()  # of which root has none either
+
+
+@pytest.mark.parametrize(
+    ("how", "says", "hint"),
+    [
+        (full, "database or disk is full", "make room on its disk"),
+        (locked, "database is locked", "wait for the run that writes it"),
+        (read_only, "attempt to write a readonly database", "allow writing it"),
+        (without_permission, "unable to open database file", "allow writing it"),
+    ],
+)
+def test_a_store_that_cannot_be_written_says_why_and_what_to_do(tmp_path, monkeypatch, how, says, hint):
+    """With the file, and the variable that names another place."""
+    store = Store(tmp_path / "s.sqlite")
+    how(store, monkeypatch)
+    with pytest.raises(OutputError, match=rf"s\.sqlite cannot be used: {says}") as caught:
+        store.put([("a", bytes(100_000))])
+    assert hint in caught.value.hint
+    assert "TAOKE_CACHE" in caught.value.hint
+
+
+@pytest.mark.parametrize("call", [lambda store: store.get("a"), lambda store: store.missing(["a"])])
+def test_a_store_that_breaks_while_it_is_read_says_so(tmp_path, call):
+    """Another program has written over it."""
+    store = Store(tmp_path / "s.sqlite")
+    store.put([("a", pack(1))])
+    (tmp_path / "s.sqlite").write_bytes(b"no database at all" * 1000)
+    with pytest.raises(DataError, match=r"s\.sqlite cannot be used") as caught:
+        call(store)
+    assert "delete the file" in caught.value.hint
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_leaves_the_parents_connection_alone(tmp_path):
+    """It neither uses nor closes it, whether it reads the store or forgets it."""
+    store, idle = Store(tmp_path / "s.sqlite"), Store(tmp_path / "t.sqlite")
+    for each in (store, idle):
+        each.put([("a", pack(1))])
+    inherited = [sys.getrefcount(each._opened) for each in (store, idle)]
+    connections = [store._opened, idle._opened]
+    child = os.fork()
+    if child == 0:
+        right = store.get("a") == 1 and store._opened is not connections[0]
+        idle._opened = None
+        right &= all(connection in cache._inherited for connection in connections)
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert inherited == [sys.getrefcount(each._opened) - 1 for each in (store, idle)]
+    store.put([("b", pack(2))])
+    assert store.get("b") == 2
 
 
 def test_damaged_cache_says_which_file_to_delete(tmp_path):
@@ -289,6 +392,20 @@ def test_cache_folder_is_the_one_that_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("TAOKE_CACHE", str(tmp_path / "file" / "below"))
     with pytest.raises(OutputError, match="cannot be made"):
         folder()
+
+
+def test_a_user_without_a_home_is_asked_for_a_cache_folder(monkeypatch):
+    """As in containers that run as a number."""
+
+    def nobodys():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("TAOKE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nobodys)
+    with pytest.raises(OutputError, match="no place for the cache") as caught:
+        folder()
+    assert "TAOKE_CACHE" in caught.value.hint
 
 
 def test_lazy_rows_are_a_sequence():
@@ -338,3 +455,53 @@ def test_rows_keep_what_a_transform_does_not_touch(stages, plugin_file, applied)
     assert replace(toy.prepared.splits["train"].rows[0], id="") == replace(
         held.prepared.splits["train"].rows[0], id=""
     )
+
+
+def test_a_deleted_cache_is_made_anew(stages, plugin_file, applied, tmp_path):
+    """At any time: rows that are no longer there are made again."""
+    toy = stages({"data.streamed": True, "preprocess": ["slow"]}, plugins=[plugin_file("slow", SLOW)])
+    rows = toy.prepared.splits["train"].rows
+    (file,) = (tmp_path / "cache").glob("*.sqlite")
+    with sqlite3.connect(file) as connection:
+        connection.execute("DELETE FROM kept")
+    applied()
+    held = stages({"data.streamed": False, "preprocess": ["slow"]}, plugins=[plugin_file("slow", SLOW)])
+    assert list(rows) == held.prepared.splits["train"].rows
+    assert applied() > 0
+
+
+def test_a_transform_before_a_slow_one_that_changes_targets_is_refused(stages, plugin_file, applied):
+    """Of streamed rows the cache keeps inputs alone, so that the change would be lost."""
+    early = """
+    class Early:
+        random = False
+
+        def fit(self, rows):
+            return None
+
+        def apply(self, row, state, rng):
+            return replace(row, target=row.target + "!")
+
+    @hookimpl
+    def taoke_register():
+        return [Component("transform", "early.early", "", f"{__name__}:Early")]
+    """
+    plugins = [plugin_file("slow", SLOW), plugin_file("early", early)]
+    toy = stages({"data.streamed": True, "preprocess": ["early", "slow"]}, plugins=plugins)
+    with pytest.raises(ContractError, match="target or group was changed") as caught:
+        toy.prepared  # noqa: B018
+    assert "behind" in caught.value.hint
+
+
+def test_the_cache_knows_the_modules_beside_a_transforms_own(tmp_path, monkeypatch):
+    """What does the work may stand in another module of the package."""
+    package = tmp_path / "cachedpackage"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "work.py").write_text("FACTOR = 2\n")
+    (package / "own.py").write_text("class Own:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = importlib.import_module("cachedpackage.own").Own
+    before = source_digest(own)
+    (package / "work.py").write_text("FACTOR = 3\n")
+    assert source_digest(own) != before
