@@ -137,16 +137,16 @@ def _ordinals(digests: NDArray[np.uint64]) -> NDArray[np.int32]:
     return ordinals
 
 
-def _contents(rows: Sequence[Row]) -> NDArray[np.uint64]:
-    """The distinct content hashes of rows that have their ids, ascending."""
+def _digests(rows: Sequence[Row]) -> NDArray[np.uint64]:
+    """(rows,) the content hashes of rows that have their ids."""
     if isinstance(rows, Identified):
-        return np.unique(rows.digests)
-    return np.unique(np.array([int(row.id.partition("-")[0], 16) for row in rows], np.uint64))
+        return rows.digests
+    return np.array([int(row.id.partition("-")[0], 16) for row in rows], np.uint64)
 
 
 def duplicates(splits: Mapping[str, Sequence[Row]]) -> dict[tuple[str, str], int]:
     """How many distinct contents stand in both of two splits, for each pair that shares any."""
-    contents = {name: _contents(rows) for name, rows in splits.items()}
+    contents = {name: np.unique(_digests(rows)) for name, rows in splits.items()}
     names = list(contents)
     shared = {
         (a, b): len(np.intersect1d(contents[a], contents[b], assume_unique=True))
@@ -156,14 +156,60 @@ def duplicates(splits: Mapping[str, Sequence[Row]]) -> dict[tuple[str, str], int
     return {pair: count for pair, count in shared.items() if count}
 
 
-def refuse_leaks(shared: Mapping[tuple[str, str], int], *, allowed: bool) -> None:
-    """Raises `DataError` where `train` and `report` share examples and the recipe does not allow it."""
+def refuse_leaks(
+    shared: Mapping[tuple[str, str], int],
+    *,
+    allowed: bool,
+    splits: Mapping[str, Sequence[Row]] | None = None,
+) -> None:
+    """Raises `DataError` where `train` and `report` share examples and the recipe does not allow it. Of `splits`, those
+    that were counted, it shows the first few examples."""
     leaked = shared.get((TRAIN, REPORT), 0) + shared.get((REPORT, TRAIN), 0)
     if leaked and not allowed:
+        shown = [] if splits is None else _shared_rows(splits[TRAIN], splits[REPORT])
+        more = [f"and {leaked - len(shown)} more"] if shown and leaked > len(shown) else []
         raise DataError(
-            f"{leaked} examples stand in both train and report, so the report would flatter the adapted model",
+            f"{leaked} examples stand in both train and report, so the report would flatter the adapted model"
+            + "".join(f"\n  - {line}" for line in [*shown, *more]),
             "remove them from one of the two, or write `allow: [duplicates]` in the recipe",
         )
+
+
+SHOWN = 3
+"""How many shared examples a message shows."""
+
+
+def _shared_rows(train: Sequence[Row], report: Sequence[Row]) -> list[str]:
+    """The first contents of `report` that stand in `train` too: what they are, and where in the splits."""
+    ours, theirs = _digests(train), _digests(report)
+    lines = []
+    _, first = np.unique(theirs, return_index=True)
+    first.sort()
+    for place in first[np.isin(theirs[first], ours)][:SHOWN].tolist():
+        other = int(np.flatnonzero(ours == theirs[place])[0])
+        told = dict.fromkeys(_shown(row) for row in (train[other], report[place]))  # copies have two paths
+        lines.append(f"{' = '.join(told)} (row {other + 1} of train, row {place + 1} of report)")
+    return lines
+
+
+def _shown(row: Row) -> str:
+    """What a person can look a row up by: its files, its text or numbers where they are short, else its id."""
+    paths = _paths(row.inputs)
+    if paths:
+        return ", ".join(paths[:2])
+    if isinstance(row.inputs, str):
+        return repr(row.inputs if len(row.inputs) <= 80 else f"{row.inputs[:77]}...")
+    if isinstance(row.inputs, bytes | np.ndarray | torch.Tensor):
+        return row.id
+    said = repr(row.inputs)
+    return said if len(said) <= 80 and "\n" not in said else row.id
+
+
+def _paths(value: Any) -> list[str]:
+    if isinstance(value, Stored):
+        return [str(value.path)]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [path for item in inner for path in _paths(item)]
 
 
 def judged(split: str, rows: Sequence[Row]) -> Sequence[Row]:
@@ -185,12 +231,17 @@ def data_digest(rows: Sequence[Row]) -> str:
     Raises `DataError` where a target has no content hash."""
     total = hashlib.sha256()
     for i, row in enumerate(rows):
-        target = _text_digest(row.target) if isinstance(row.target, str) else content_digest(row.target)
+        is_label = isinstance(row.target, str) and len(row.target) <= LABEL
+        target = _label_digest(row.target) if is_label else content_digest(row.target)
         total.update(f"{chr(10) if i else ''}{row.id} {target}".encode())
     return "sha256:" + total.hexdigest()
 
 
+LABEL = 100
+"""Characters of a target that may be a label; longer texts are many, and keeping their digests would hold them all."""
+
+
 @lru_cache(maxsize=65_536)
-def _text_digest(text: str) -> str:
+def _label_digest(label: str) -> str:
     """Labels are few and stand in many rows."""
-    return content_digest(text)
+    return content_digest(label)

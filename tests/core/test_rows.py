@@ -11,8 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.contract import Row
+from core.data.rows import Lazy
+from core.data.stored import Stored
 from core.errors import DataError
-from core.rows import content_digest, data_digest, duplicates, identify, judged, refuse_leaks
+from core.rows import (
+    _label_digest,
+    content_digest,
+    data_digest,
+    duplicates,
+    identify,
+    judged,
+    refuse_leaks,
+)
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 contents = st.recursive(
@@ -136,6 +146,41 @@ def test_leak_is_refused_whichever_split_comes_first():
             refuse_leaks({pair: 3}, allowed=False)
         refuse_leaks({pair: 3}, allowed=True)
     refuse_leaks({("train", "select"): 3}, allowed=False)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_leak_shows_the_first_examples_and_where_they_stand(held, tmp_path):
+    """Texts as they are, files by their paths, what says nothing to anybody by its id; no more than three."""
+    for name in ("one.png", "copy.png"):
+        (tmp_path / name).write_bytes(b"picture")
+
+    def given(*inputs):
+        rows = [Row(value) for value in inputs]
+        return identify(rows if held else Lazy(len(rows), rows.__getitem__))
+
+    train = given("a", {"image": Stored(tmp_path / "one.png")}, b"bytes", "x" * 500, "b", "c")
+    report = given("z", "a", {"image": Stored(tmp_path / "copy.png")}, "a", b"bytes", "x" * 500, "c")
+    with pytest.raises(DataError) as caught:
+        refuse_leaks({("train", "report"): 5}, allowed=False, splits={"train": train, "report": report})
+    one, copy = tmp_path / "one.png", tmp_path / "copy.png"
+    assert caught.value.message.splitlines()[1:] == [
+        "  - 'a' (row 1 of train, row 2 of report)",
+        f"  - {one} = {copy} (row 2 of train, row 3 of report)",
+        f"  - {train[2].id} (row 3 of train, row 5 of report)",
+        "  - and 2 more",
+    ]
+    with pytest.raises(DataError) as caught:
+        refuse_leaks({("train", "report"): 1}, allowed=False, splits={"train": train[3:4], "report": report})
+    assert len(caught.value.message) < 300
+    assert "'xxx" in caught.value.message
+
+
+def test_digest_of_long_targets_holds_none_of_them():
+    """Labels are remembered, a hundred thousand texts to be written are not."""
+    before = _label_digest.cache_info().currsize
+    rows = identify([Row(i, "a summary of it " * 100 + str(i)) for i in range(10)])
+    assert data_digest(rows) != data_digest(rows[:9])
+    assert _label_digest.cache_info().currsize == before
 
 
 def test_half_of_retain_is_judged_and_adding_rows_moves_none():
