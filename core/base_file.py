@@ -25,6 +25,7 @@ from core import options
 from core.bases import digest
 from core.components import install_hint
 from core.contract import JSON, Base, Structure
+from core.data.stored import readable
 from core.errors import BaseError, nearest, raised_at
 from core.foreign import fit, read_foreign
 from core.licences import spdx
@@ -68,9 +69,9 @@ class File:
     def _card(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
         """The card that `core.bases.save_base` writes beside the weights, where there is one."""
         path = self._path.with_suffix(".json")
-        if not path.is_file():
-            return {}, []
         try:
+            if not path.is_file():
+                return {}, []
             card = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             return {}, [f"{path.name} beside it cannot be read ({error}), and is left aside"]
@@ -176,7 +177,8 @@ def _from_module(name: str, what: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or name
         beside = Path(*name.split(".")).with_suffix(".py")
-        hint = f"write {beside}:... for the file" if beside.is_file() else install_hint(missing)
+        with readable(beside, BaseError, what):
+            hint = f"write {beside}:... for the file" if beside.is_file() else install_hint(missing)
         raise BaseError(
             f"{what}: the architecture needs the module {missing!r}, which is not installed", hint
         ) from error
@@ -185,11 +187,12 @@ def _from_module(name: str, what: str) -> ModuleType:
 
 
 def _from_file(path: Path, what: str) -> ModuleType:
-    if not path.is_file():
-        where = "" if path.is_absolute() else f" in {Path.cwd()}"
-        raise BaseError(
-            f"{what}: the architecture's file {path} is not there{where}", "check base.architecture"
-        )
+    with readable(path, BaseError, what):
+        if not path.is_file():
+            where = "" if path.is_absolute() else f" in {Path.cwd()}"
+            raise BaseError(
+                f"{what}: the architecture's file {path} is not there{where}", "check base.architecture"
+            )
     key = hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()
     spec = importlib.util.spec_from_file_location(f"taoke_architecture_{path.stem}_{key}", path)
     if spec is None or spec.loader is None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from core.bases import digest, fill, read_tensors
+from core.data.stored import readable
 from core.errors import BaseError, nearest
 
 ENTRIES = ("state_dict", "model_state_dict", "model", "weights")
@@ -158,7 +159,7 @@ def _refuse_nan(tensors: Mapping[str, Tensor], what: str) -> None:
 
 def _refuse_unreadable(path: Path, what: str) -> None:
     where = "" if path.is_absolute() else f" in {Path.cwd()}"
-    try:
+    with readable(path, BaseError, what):
         if path.is_dir():
             files = sorted(
                 p.name for p in path.iterdir() if p.suffix in (".safetensors", ".pt", ".pth", ".th", ".bin")
@@ -167,16 +168,20 @@ def _refuse_unreadable(path: Path, what: str) -> None:
                 f"{what}: {path} is a folder; a file with weights was expected",
                 f"give one of its files: {', '.join(files[:5])}" if files else "give the path of a file",
             )
-        with path.open("rb") as file:
-            file.read(1)
-    except FileNotFoundError as error:
-        hint = nearest(path.name, (p.name for p in path.parent.iterdir())) if path.parent.is_dir() else ""
-        close = hint if hint.startswith("did you") else "check base.path"
-        raise BaseError(f"{what}: there is no file {path}{where}", close) from error
-    except OSError as error:
-        raise BaseError(
-            f"{what}: {path} cannot be read: {error.strerror}", "check its permissions"
-        ) from error
+        try:
+            with path.open("rb") as file:
+                file.read(1)
+        except FileNotFoundError as error:
+            raise BaseError(f"{what}: there is no file {path}{where}", _neighbour(path)) from error
+
+
+def _neighbour(path: Path) -> str:
+    """A hint with the name beside it that is nearest, where there is one."""
+    try:
+        hint = nearest(path.name, (other.name for other in path.parent.iterdir()))
+    except OSError:  # a folder that is not there, or may not be listed
+        hint = ""
+    return hint if hint.startswith("did you") else "check base.path"
 
 
 def _is_safetensors(path: Path) -> bool:

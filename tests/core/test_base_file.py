@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from core import options
-from core.base_file import File
+from core.base_file import File, find_architecture
 from core.bases import digest, save_base
 from core.contract import Structure
 from core.errors import BaseError
@@ -423,9 +423,52 @@ def test_file_without_permission_says_so(saved, request):
     path = saved({"a": torch.ones(1)})
     path.chmod(0)
     request.getfixturevalue("as_nobody")
-    with pytest.raises(BaseError, match="cannot be read: Permission denied") as caught:
+    with pytest.raises(BaseError, match=r"weights\.pt may not be read: no permission") as caught:
         read_foreign(path, None, "base")
-    assert caught.value.hint == "check its permissions"
+    assert "chmod" in caught.value.hint
+
+
+def test_folder_without_permission_says_so(tmp_path, request):
+    """Of the weights, there or not, of the architecture's file, and of one that was written as a module."""
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    (locked / "net.py").write_text("")
+    request.addfinalizer(lambda: locked.chmod(0o755))
+    locked.chmod(0)
+    request.getfixturevalue("as_nobody")
+    for look in (
+        lambda: read_foreign(locked, None, "base"),
+        lambda: read_foreign(locked / "w.pt", None, "base"),
+        lambda: find_architecture(f"{locked / 'net.py'}:Net", "base"),
+    ):
+        with pytest.raises(BaseError, match=r"base: .*locked.* may not be read: no permission") as caught:
+            look()
+        assert "chmod" in caught.value.hint
+
+
+def test_folder_that_may_not_be_listed_gives_no_neighbours(tmp_path, monkeypatch):
+    """A missing file is then missing all the same."""
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(BaseError, match="there is no file") as caught:
+        read_foreign(tmp_path / "w.pt", None, "base")
+    assert caught.value.hint == "check base.path"
+
+
+def test_card_that_may_not_be_read_is_left_aside_and_said(load, saved, model, monkeypatch):
+    """It may lie elsewhere, and only be linked to."""
+    looked = Path.is_file
+
+    def refuse(path):
+        if path.suffix == ".json":
+            raise PermissionError(13, "Permission denied")
+        return looked(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert "weights.json beside it cannot be read" in load(saved(model.state_dict())).notes[0]
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "old.pt"])
