@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data.labels import Coded
+from core.data.stored import readable
 from core.errors import ComponentError, DataError, nearest
 
 if TYPE_CHECKING:
@@ -203,41 +205,84 @@ def _checked(
 
 
 def _cached(source: Source, wanted: Mapping[str, type], required: Mapping[str, type]) -> pa.Table:
-    """The table in the cache, made where it is missing: written beside, then renamed."""
-    import pyarrow as pa
+    """The table in the cache, made where it is missing.
 
+    A kept file's name says of what it was made: a hash of the source's path, one of its content, one of the columns.
+    Content and columns are what it is found by; the path tells which others are of older content."""
     from core.data import cache
 
     folder = cache.folder() / "tables"
     described = {name: [kind.__name__, name in required] for name, kind in wanted.items()}
-    key = hashlib.blake2b(
-        json.dumps([FORM, source.path.suffixes[-2:], list(described.items())]).encode(), digest_size=16
-    )
+    columns = _hash(json.dumps([FORM, source.path.suffixes[-2:], list(described.items())]).encode(), 8)
     with source.path.open("rb") as file:
-        key.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).digest())
-    kept = folder / f"{key.hexdigest()}.arrow"
-    if not kept.exists():
-        _write(kept, _checked(source, wanted, required), _schema(wanted))
+        content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    kept = folder / f"{_hash(os.fsencode(source.path.resolve()), 8)}-{content}-{columns}.arrow"
+    with readable(folder):
+        same = next(folder.glob(f"*-{content}-{columns}.arrow"), None)
+    table = None if same is None else _mapped(same)
+    if table is not None:
+        return table
+    _write(kept, _checked(source, wanted, required), _schema(wanted))
+    _remove_older(kept)
+    table = _mapped(kept)
+    if table is None:
+        raise DataError(
+            f"the cached table {kept} was removed as soon as it was made: {source.path} changes while it is read",
+            "run again when nothing writes it any more",
+        )
+    return table
+
+
+def _hash(content: bytes, size: int) -> str:
+    return hashlib.blake2b(content, digest_size=size).hexdigest()
+
+
+def _mapped(kept: Path) -> pa.Table | None:
+    """A kept table; None where another process has removed it, as an older one, since it was seen."""
+    import pyarrow as pa
+
     try:
         return pa.ipc.open_file(pa.memory_map(str(kept))).read_all()
+    except FileNotFoundError:
+        return None
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"the cached table {kept} cannot be read: {error}", "delete the file; it will be made again"
         ) from error
 
 
+def _remove_older(kept: Path) -> None:
+    """Removes what was made of the same path when it had another content. Who has mapped it, keeps it until then; a
+    system that does not allow that keeps the file."""
+    path, content, _ = kept.stem.split("-")
+    for other in kept.parent.glob(f"{path}-*.arrow"):
+        if not other.name.startswith(f"{path}-{content}-"):
+            with suppress(OSError):
+                other.unlink()
+
+
 def _write(kept: Path, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
+    """Written beside, then renamed. Raises `DataError` where that would take more than the cache may."""
     import pyarrow as pa
+
+    from core.data import cache
 
     part: Path | None = None
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
+        room = cache.room(kept.parent)
         handle, name = tempfile.mkstemp(dir=kept.parent, suffix=".part")
         os.close(handle)
         part = Path(name)
         with pa.OSFile(name, "wb") as file, pa.ipc.new_file(file, schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
+                if file.tell() > room:
+                    raise DataError(
+                        f"the table, which is kept on disk while it is used, takes more than {room >> 20} MiB, half"
+                        f" of what is free for {kept.parent}",
+                        "make room, or name a folder on another disk in TAOKE_CACHE",
+                    )
         part.replace(kept)
     except OSError as error:
         raise DataError(

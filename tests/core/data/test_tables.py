@@ -536,7 +536,48 @@ def test_a_large_file_gives_the_same_table_and_is_kept_by_content(put, large):
     assert {path: path.stat().st_mtime_ns for path in large.iterdir()} == kept
     assert read_table(put("a.csv", content.replace("999", "998")), TEXTS)["text"][999].as_py() == "text 998"
     assert read_table(put("a.csv", content), {"label": float})["label"][4].as_py() == 1
-    assert len(list(large.iterdir())) == 3
+    assert len(list(large.iterdir())) == 1
+
+
+def test_a_large_file_that_changes_leaves_no_copy_of_what_it_was(put, large):
+    """In whatever columns it was read; who reads the older one still has it. Other files' copies stay."""
+    before = read_table(put("a.csv", "text,label\nx,1\n"), TEXTS)
+    read_table(put("a.csv", "text,label\nx,1\n"), {"label": float})
+    read_table(put("b.csv", "text,label\nz,1\n"), TEXTS)
+    kept = set(large.iterdir())
+    assert len(kept) == 3
+    read_table(put("a.csv", "text,label\ny,1\n"), TEXTS)
+    assert len(set(large.iterdir())) == 2
+    assert len(set(large.iterdir()) & kept) == 1
+    assert before["text"].to_pylist() == ["x"]
+
+
+def test_a_kept_table_that_another_process_removes_is_made_anew(put, large, monkeypatch):
+    """Between being seen and being opened."""
+    path = put("a.csv", "text,label\nx,1\n")
+    read_table(path, TEXTS)
+    mapped, calls = tables._mapped, []
+
+    def removed_before(kept):
+        if not calls:
+            kept.unlink()
+        calls.append(kept)
+        return mapped(kept)
+
+    monkeypatch.setattr(tables, "_mapped", removed_before)
+    assert read_table(path, TEXTS)["text"].to_pylist() == ["x"]
+    assert len(calls) == 2
+
+
+def test_without_room_for_the_kept_table_it_is_said(put, large, monkeypatch):
+    """No more than half of what is free is taken, and nothing stays."""
+    monkeypatch.setattr("core.data.cache.room", lambda path: 1 << 20)
+    path = put("a.csv", "text,label\n" + f"{'x' * 1000},1\n" * 5000)
+    with pytest.raises(DataError, match="more than 1 MiB, half of what is free") as caught:
+        read_table(path, TEXTS)
+    assert "TAOKE_CACHE" in caught.value.hint
+    assert str(large) in caught.value.message
+    assert not list(large.iterdir())
 
 
 def test_a_cache_that_cannot_be_written_is_named(put, large):
