@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from core.components import Use
-from core.contract import TRAIN, Choice
+from core.contract import TRAIN, Choice, Row
 from core.errors import RecipeError
 from plugins.recommendation import options
 from plugins.recommendation.interactions import Interactions
-from plugins.recommendation.log import Columns, Log, columns, of_side, whole
+from plugins.recommendation.log import Log, columns, located, of_side, whole
 from plugins.recommendation.ranking import catalogue, sparse_histories
 
 AUTO = "auto"
@@ -27,6 +27,8 @@ CATALOGUE = 4000
 """Items to aim at: 16 million weights."""
 HISTORIES = 5000
 """Rows of train that the learning rate is worked out from."""
+SHARED = ("user", "item", "rating", "time", "min_rating", "min_user_items", "retain_users", "draw")
+"""What the base's log has as the dataset's has it."""
 
 
 def complete(recipe: Mapping[str, Any]) -> list[Choice]:
@@ -48,42 +50,66 @@ def _named(section: str, value: Any) -> str:
 
 
 def _choices(recipe: Mapping[str, Any], learned: bool) -> Iterator[Choice]:
-    given = recipe["data"]
+    given = _options(recipe["data"])
     if not isinstance(given.get("path"), str) or given["path"] == AUTO:
         raise RecipeError("the recipe names no file of interactions", hint="write data=PATH behind its name")
-    data: dict[str, Any] = {k: v for k, v in given.items() if v != AUTO and k != "dataset"}
-    for choice in _data(given, data):
-        data[choice.key.partition(".")[2]] = choice.value
-        yield choice
+    data = _settled(given, "dataset")
+    yield from _filled(given, data, _data(data))
     shared = options.Interactions.model_validate(data)
     if learned:
-        yield from _base(recipe["base"], shared)
+        base = _settled(_options(recipe["base"]), "source")
+        yield from _filled(_options(recipe["base"]), base, _base(base, shared))
     yield Choice(
         "evaluate.primary",
         "ndcg@10",
         "it asks for what is held out among the first ten, the sooner the better",
     )
-    if AUTO in (recipe.get("fine_tune") or {}).values() or AUTO in _options(recipe["task"]).values():
-        yield from _training(recipe, shared, learned)
+    task, tuning = _options(recipe["task"]), _options(recipe.get("fine_tune"))
+    if AUTO in task.values() or AUTO in tuning.values():
+        train = Interactions(shared).rows()[TRAIN]
+        chosen = _settled(task, "task")
+        least = base.get("min_item_users", 2) if learned else 2
+        yield from _filled(task, chosen, _items(least))
+        items = options.Recommend.model_validate(chosen)
+        settled = _settled(tuning)
+        yield from _filled(tuning, settled, _training(settled, items, train))
 
 
 def _options(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _data(given: Mapping[str, Any], data: dict[str, Any]) -> Iterator[Choice]:
-    """Which columns, and who counts; each choice rests on those before it (`data` holds them)."""
-    log = options.Log.model_validate({k: v for k, v in data.items() if k in options.Log.model_fields})
-    found = columns(log)
+def _settled(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """What a section of the recipe says, but for what it leaves to choose and the component's name."""
+    return {key: value for key, value in given.items() if value != AUTO and key not in names}
+
+
+def _filled(given: Mapping[str, Any], settled: dict[str, Any], choices: Iterable[Choice]) -> Iterator[Choice]:
+    """The choices for what the section leaves to choose, each put into `settled` before the next one is made. What
+    the recipe says stays, and what it does not name has the option's default: the rest must rest on these."""
+    for choice in choices:
+        name = choice.key.partition(".")[2]
+        if given.get(name) == AUTO:
+            settled[name] = choice.value
+            yield choice
+
+
+def _log(data: Mapping[str, Any]) -> options.Log:
+    return options.Log.model_validate({k: v for k, v in data.items() if k in options.Log.model_fields})
+
+
+def _data(data: Mapping[str, Any]) -> Iterator[Choice]:
+    """Which columns, and who counts; each choice rests on what `data` says by then."""
+    found = columns(_log(data))
     for what in ("user", "item", "rating", "time"):
         name = getattr(found, what)
         why = "its name" if name is not None else f"no column is called as columns of {what}s are"
         yield Choice(f"data.{what}", False if name is None else name, why)
-    read = whole(log)
-    if given.get("min_rating") == AUTO:
-        yield _min_rating(found, read)
-    if "min_rating" in data and data["min_rating"] is not None and read.rating is not None:
-        read = read.kept(read.rating >= data["min_rating"])
+    read = whole(_log(data))
+    yield _min_rating(read)
+    least = _log(data).min_rating
+    if least is not None and read.rating is not None:
+        read = read.kept(read.rating >= least)
     many = float(np.mean(read.counts >= 5)) if len(read) else 0.0
     yield (
         Choice("data.min_user_items", 5, f"{many:.0%} of the users have five items that count")
@@ -103,8 +129,7 @@ def _data(given: Mapping[str, Any], data: dict[str, Any]) -> Iterator[Choice]:
     )
     yield Choice("data.held_out", 0.2, "a fifth of a user's items")
     yield Choice("data.base_users", 0.5, "half of the users for the base, the other half to adapt to")
-    away = data.get("base_users", 0.5)
-    new = round((1 - away) * len(read.users))
+    new = round((1 - _log(data).base_users) * len(read.users))
     if new > REPORTED:
         yield Choice(
             "data.report", REPORTED, f"of about {new} users; more would take longer and show little more"
@@ -115,7 +140,7 @@ def _data(given: Mapping[str, Any], data: dict[str, Any]) -> Iterator[Choice]:
         yield Choice("data.select", 0.2, "a fifth of the users")
 
 
-def _min_rating(found: Columns, read: Log) -> Choice:
+def _min_rating(read: Log) -> Choice:
     if read.rating is None:
         return Choice("data.min_rating", None, "there are no ratings: each interaction counts")
     low, high = float(read.rating.min()), float(read.rating.max())
@@ -131,20 +156,36 @@ def _min_rating(found: Columns, read: Log) -> Choice:
     )
 
 
-def _base(given: Any, data: options.Interactions) -> Iterator[Choice]:
-    """What the base's log shares with the dataset's."""
-    own = given.get("path") if isinstance(given, Mapping) else None
-    elsewhere = isinstance(own, str) and own not in (AUTO, data.path)
+def _base(base: Mapping[str, Any], data: options.Interactions) -> Iterator[Choice]:
+    """What the base's log shares with the dataset's; each choice rests on what `base` says by then. Raises
+    `RecipeError` where the base would learn from users of the new task, or from nobody."""
     yield Choice("base.path", data.path, "the data's own file: users that are kept from the new task")
-    for name in ("user", "item", "rating", "time", "min_rating", "min_user_items", "retain_users", "draw"):
+    for name in SHARED:
         yield Choice(f"base.{name}", getattr(data, name), "as in data")
-    if elsewhere:
+    path = base.get("path")
+    if isinstance(path, str) and located(path).resolve() != located(data.path).resolve():
         yield Choice("base.base_users", 1.0, "its file is another one")
-    else:
-        yield Choice("base.base_users", data.base_users, "as in data")
-    log = of_side(whole(data), data, "base") if not elsewhere and data.base_users else None
-    users = _enough(np.bincount(log.item, minlength=len(log.items))) if log is not None else 2
-    yield Choice("base.min_item_users", users, "items of fewer users have too few neighbours to learn from")
+        yield _min_item_users(2)
+        return
+    yield Choice("base.base_users", data.base_users, "as in data")
+    if data.base_users == 0 == base.get("base_users", 0):
+        raise RecipeError(
+            "data.base_users is 0, which leaves nobody whom the base could learn from",
+            hint="write base.path=FILE for a base from another log, or data.base_users=0.5",
+        )
+    own = options.Learned.model_validate({"path": data.path, **base})
+    if own.base_users > data.base_users or own.draw != data.draw:
+        raise RecipeError(
+            f"the base would learn from users of the new task, and what is held out of them: of {data.path} it has"
+            f" base_users {own.base_users:g}, draw {own.draw}, and data has {data.base_users:g} and {data.draw}",
+            hint="give data.base_users and data.draw alone, and the base has them too; or another file in base.path",
+        )
+    log = of_side(whole(own), own, "base")
+    yield _min_item_users(_enough(np.bincount(log.item, minlength=len(log.items))))
+
+
+def _min_item_users(least: int) -> Choice:
+    return Choice("base.min_item_users", least, "items of fewer users have too few neighbours to learn from")
 
 
 def _enough(counts: Any) -> int:
@@ -154,38 +195,41 @@ def _enough(counts: Any) -> int:
     )
 
 
-def _training(recipe: Mapping[str, Any], data: options.Interactions, learned: bool) -> Iterator[Choice]:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the run says it again
-        train = Interactions(data).rows()[TRAIN]
-    base_users = _options(recipe["base"]).get("min_item_users", AUTO) if learned else AUTO
-    least = base_users if isinstance(base_users, int) else 2
+def _items(least: int) -> Iterator[Choice]:
     yield Choice(
         "task.new_item_users", least, "an item of fewer users in train has too few neighbours to learn from"
     )
     yield Choice("task.max_items", 5000, "25 million weights, 100 MB")
-    rows: Sequence[Any] = train[:HISTORIES]
-    highest = _curvature(rows, catalogue(rows, users=least, most=5000))
-    pull = _pull(recipe)
-    lr = float(f"{min(2.0 / highest, 0.1 / pull):.2g}")
+
+
+def _training(settled: Mapping[str, Any], items: options.Recommend, train: Sequence[Row]) -> Iterator[Choice]:
+    """How to train; each choice rests on what `settled` says by then."""
     batch = min(len(train), TOGETHER)
-    steps = math.ceil(len(train) / batch)
-    epochs = max(2, min(MOST_STEPS, math.ceil(5.0 / (lr * pull))) // steps)
     yield Choice(
         "fine_tune.batch_size",
         batch,
         "all users at once: each step is exact" if batch == len(train) else f"of {len(train)} users",
     )
+    rows = train[:HISTORIES]
+    highest = _curvature(rows, catalogue(rows, users=items.new_item_users, most=items.max_items))
+    pull = _pull(settled)
+    lr = float(f"{min(2.0 / highest, 0.1 / pull):.2g}")
     why = f"the loss' highest curvature on train is {highest:.3g}, the pull towards the base {pull:g}: both stay stable"
     yield Choice("fine_tune.lr", lr, why)
+    steps = math.ceil(len(train) / _number(settled, "batch_size", batch))
+    epochs = max(2, min(MOST_STEPS, math.ceil(5.0 / (_number(settled, "lr", lr) * pull))) // steps)
     yield Choice("fine_tune.epochs", epochs, f"{epochs * steps} steps, in which the slowest weights settle")
 
 
-def _pull(recipe: Mapping[str, Any]) -> float:
+def _number(settled: Mapping[str, Any], name: str, otherwise: float) -> float:
+    """A positive number of the recipe's; what is none the recipe's own check refuses."""
+    value = settled.get(name)
+    return value if isinstance(value, int | float) and value > 0 else otherwise
+
+
+def _pull(tuning: Mapping[str, Any]) -> float:
     """By how much the slowest weights are drawn anywhere: the anchor and the decay."""
-    updater = _options(_options(recipe.get("fine_tune")).get("updater"))
+    updater = _options(tuning.get("updater"))
     pulls = [updater.get(name, 0.0) for name in ("anchor", "weight_decay")]
     return max(0.1, sum(pull for pull in pulls if isinstance(pull, int | float)))
 

@@ -25,7 +25,7 @@ from core.errors import BaseError, OutputError
 from core.licences import spdx
 from plugins.recommendation import options
 from plugins.recommendation.ease import Array, moments, solve
-from plugins.recommendation.log import Ints, Log, Mask, pairs_unit, positions, read, users_unit
+from plugins.recommendation.log import Ints, Log, Mask, located, pairs_unit, positions, read, users_unit
 from plugins.recommendation.models import ItemItem
 from plugins.recommendation.ranking import NDCG, recommend
 
@@ -48,7 +48,7 @@ class Learned:
     def load(self) -> Base:
         """Raises `DataError` where the file does not serve, `BaseError` where what the cache holds is damaged."""
         options = self._options
-        path = Path(options.path)
+        path = located(options.path)
         key = self._key(path)
         kept = folder() / "recommendation" / f"{key}.safetensors"
         if not kept.is_file():
@@ -111,7 +111,8 @@ def learn(options: options.Learned) -> Weights:
 
 
 def _matrix(log: Log, place: Ints, which: Mask) -> csr_matrix:
-    """(users, items) of ones where `which` says, of the users who have any."""
+    """(users, items) of ones where `which` says; a user of whom it says nothing has a row of zeros, which counts in the
+    means."""
     user, item = log.user[which], place[log.item[which]]
     return csr_matrix((np.ones(len(user)), (user, item)), shape=(len(log.users), place.max() + 1))
 

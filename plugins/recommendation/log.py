@@ -102,12 +102,20 @@ class Log:
         )
 
 
+def located(path: str) -> Path:
+    """The path with `~` written out. Raises `DataError` where it names the home of somebody who has none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{path}: there is no such home folder", "write the whole path") from error
+
+
 def columns(log: options.Log) -> Columns:
     """The columns that the options name, the others by their names. Raises `DataError` where the file has none that
     may be the users', or the items'."""
     from core.data.sources import open_source
 
-    path = Path(log.path)
+    path = located(log.path)
     header = list(open_source(path).header)
     taken = {name for name in (log.user, log.item, log.rating, log.time) if isinstance(name, str)}
 
@@ -134,7 +142,7 @@ def read(log: options.Log, side: Side) -> Log:
     `new`: the users that the base does not learn from; `base`: those that it does; `retain`: those of the base's side
     whom it does not see either. Counts are of this side alone. Raises `DataError` where nothing is left.
     """
-    found = _indexed(Path(log.path), columns(log), _stamp(Path(log.path)))
+    found = _read(log)
     if side == "new":
         for warning in found.said:
             warnings.warn(warning, DataWarning, stacklevel=2)
@@ -143,7 +151,7 @@ def read(log: options.Log, side: Side) -> Log:
 
 def whole(log: options.Log) -> Log:
     """All interactions in the file, those that count and those that do not. Raises `DataError`."""
-    return _indexed(Path(log.path), columns(log), _stamp(Path(log.path))).log
+    return _read(log).log
 
 
 def guessed(log: options.Log) -> str:
@@ -225,6 +233,11 @@ def counting(log: options.Log, side: Log, name: Side) -> Log:
 class _Read:
     log: Log
     said: tuple[str, ...]
+
+
+def _read(log: options.Log) -> _Read:
+    path = located(log.path)
+    return _indexed(path, columns(log), _stamp(path))
 
 
 def _stamp(path: Path) -> tuple[int, int]:

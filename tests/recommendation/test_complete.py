@@ -6,16 +6,27 @@ import json
 import os
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import core
-from core.errors import DataError, RecipeError
+from core.errors import DataError, DataWarning, RecipeError
 from core.recipe import find, resolve
 from core.recipe.files import read as read_recipe
+from plugins.recommendation import options
 from plugins.recommendation.complete import complete
+from plugins.recommendation.log import read
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        yield
 
 
 def choices(path: Path, **data: Any) -> dict[str, Any]:
@@ -67,6 +78,87 @@ def test_what_the_recipe_settles_is_what_the_rest_rests_on(tmp_path: Path, logs:
     assert recipe.base.options["min_rating"] == 2
     assert (recipe.base.options["path"], recipe.base.options["base_users"]) == (str(older), 1.0)
     assert recipe.data.options["base_users"] == 0.0
+
+
+DOUBLE = ["reader", "book", "stars", "when", "group", "shelf", "points", "day"]
+SETTLED = {
+    "user": "group",
+    "item": "shelf",
+    "rating": "points",
+    "time": "day",
+    "min_rating": 2.0,
+    "min_user_items": 3,
+    "base_users": 0.3,
+    "retain_users": 0.4,
+    "draw": 3,
+}
+
+
+@pytest.mark.parametrize("recipe", ["interactions", "movies"])
+@pytest.mark.parametrize("key", [*SETTLED, "rating of none", "time of none"])
+def test_what_the_recipe_settles_for_the_data_the_base_has_too(
+    tmp_path: Path, logs: Any, recipe: str, key: str
+) -> None:
+    """Each key that both have, in both recipes; and no user stands on both sides."""
+    rows = [
+        [*row, f"g{row[0]}", f"s{row[1]}", int(row[2]) - 0.5, int(row[3]) + 1] for row in logs.readers(100)
+    ]
+    path = logs.write(tmp_path / "log.csv", DOUBLE, rows)
+    name, _, none = key.partition(" of ")
+    settled = {f"data.{name}": False if none else SETTLED[key]}
+    if none and recipe == "movies" and name == "rating":
+        settled["data.min_rating"] = None
+    found = resolve(f"recommendation/{recipe}", {"data.path": str(path), **settled}).recipe
+    data = options.Interactions.model_validate(found.data.options)
+    base = options.Learned.model_validate(found.base.options)
+    assert getattr(data, name) == settled[f"data.{name}"]
+    shared = ("path", *SETTLED)
+    assert {one: getattr(base, one) for one in shared} == {one: getattr(data, one) for one in shared}
+    sides = set(read(base, "base").users), set(read(data, "new").users)
+    assert all(sides)
+    assert not sides[0] & sides[1]
+
+
+def test_the_data_in_other_words_are_the_same_file(
+    tmp_path: Path, logs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through `~` or a dot: the base still keeps to its half."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = logs.write(tmp_path / "log.csv", logs.header(), logs.readers(100))
+    changes = {"data.path": "~/log.csv", "base.path": f"{path.parent}/./log.csv"}
+    recipe = resolve("recommendation/interactions", changes).recipe
+    assert recipe.base.options["base_users"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"base.base_users": 0.7},
+        {"base.draw": 1},
+        {"data.base_users": 0.0, "base.base_users": 1.0},
+        {"data.base_users": 0.0},
+    ],
+)
+def test_a_base_that_would_know_the_new_users_is_refused(
+    tmp_path: Path, logs: Any, changes: dict[str, Any]
+) -> None:
+    """It would know what is held out of them; a base of nobody is refused too. What to write stands beside it."""
+    path = logs.write(tmp_path / "log.csv", logs.header(), logs.readers(100))
+    with pytest.raises(RecipeError, match=r"users of the new task|leaves nobody") as caught:
+        resolve("recommendation/interactions", {"data.path": str(path), **changes})
+    assert "base.path" in caught.value.hint
+
+
+def test_choices_rest_on_what_the_recipe_settles(tmp_path: Path, logs: Any) -> None:
+    """The users that are left to report on; the epochs that a smaller step needs; steps of smaller batches."""
+    path = logs.write(tmp_path / "log.csv", logs.header(), logs.readers(100))
+    recipe = read_recipe(find("recommendation/interactions").path)
+    recipe["data"] = {**recipe["data"], "path": str(path), "base_users": 0.2}
+    recipe["fine_tune"] = {**recipe["fine_tune"], "lr": 0.04, "batch_size": 30}
+    found = {choice.key: choice for choice in complete(recipe)}
+    assert not found.keys() & {"data.base_users", "fine_tune.lr", "fine_tune.batch_size"}
+    assert found["data.report"].why == "all of about 80 users"
+    assert found["fine_tune.epochs"].value == 125 // 3
 
 
 def test_without_a_file_the_recipe_says_what_to_write() -> None:

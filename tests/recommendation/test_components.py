@@ -39,13 +39,14 @@ def run(path: Path, older: Path, out: Path, **changes: Any) -> Any:
 def test_a_ranking_loss_trains_a_model_that_ranks(tmp_path: Path, logs: Any, loss: Any) -> None:
     """Better than popularity; the same run again has the same weights."""
     path = logs.write(tmp_path / "log.csv", logs.header(), logs.readers(60))
+    older = logs.write(tmp_path / "older.csv", logs.header(), logs.readers(60, key=8))
     changes = {
         "fine_tune.loss": loss,
         "fine_tune.lr": 0.5,
         "fine_tune.epochs": 30,
         "fine_tune.updater.anchor": 0.05,
     }
-    one, other = (run(path, path, tmp_path / name, **changes) for name in ("one", "other"))
+    one, other = (run(path, older, tmp_path / name, **changes) for name in ("one", "other"))
     scores = one.document["contenders"]
     assert scores["adapted"]["ndcg@10"] > scores["popularity"]["ndcg@10"]
     weights = [Path(each.shell, "delta.safetensors").read_bytes() for each in (one, other)]
