@@ -132,7 +132,7 @@ class Transform(Protocol):
     """Kind `transform`. A random one augments: it is applied to `train` alone, anew in each epoch. One that is
     not random may have the attribute `slow`: True, or a text that names what its result depends on beside its own
     source, such as a library's version. It makes `inputs` of `inputs` alone, and what it makes of streamed
-    rows is cached on disk."""
+    rows is cached on disk; so is what the transforms before it make, which then change `inputs` alone too."""
 
     random: bool
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -48,6 +49,12 @@ def predict(
         moved = to_device(ready, device)
         predictions += task.predict(task.forward(model, moved), moved, split.state)
     return predictions
+
+
+def without_inputs(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows as `complete` needs them: held, and of streamed ones, which are read once for that, the inputs left
+    aside."""
+    return [replace(row, inputs=None) for row in rows] if is_streamed(rows) else rows
 
 
 def complete(predictions: Sequence[Prediction], rows: Sequence[Row], contender: str) -> list[dict[str, JSON]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -11,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from core.errors import UsageError
+from core.errors import ContractError, UsageError
 
 T = TypeVar("T")
 
@@ -20,7 +22,8 @@ def made(make: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
     """`make(0)`, ..., `make(count - 1)`, in order. With `workers`, that many forked processes make them ahead of
     time, each computing with one thread.
 
-    An exception of `make` is raised here as it was there. Raises `UsageError` where the system cannot fork.
+    An exception of `make` is raised here as it was there; one that cannot travel between processes becomes a
+    `ContractError`. Raises `UsageError` where the system cannot fork.
     """
     if not workers or count < 2:
         yield from map(make, range(count))
@@ -33,6 +36,7 @@ def made(make: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
         num_workers=min(workers, count),
         prefetch_factor=2,
         multiprocessing_context="fork",
+        collate_fn=_as_it_is,
         generator=torch.Generator(),  # the loader draws a seed: not from the stream that the model draws from
     )
     for item in loader:
@@ -45,6 +49,11 @@ def spare(count: int) -> int:
     """Worker processes to make `count` things with while the model computes nothing: a core each. None for few
     things, which are made sooner than processes, nor where forking is not the system's usual way."""
     return torch.get_num_threads() if count >= 1000 and sys.platform == "linux" else 0
+
+
+def _as_it_is(item: T) -> T:
+    """In the place of the loader's own way, which makes lists of tuples and tensors of arrays."""
+    return item
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +74,19 @@ class _Numbered(Dataset[Any], Generic[T]):
         try:
             return self._make(index)
         except Exception as error:
-            return _Failed(error)
+            return _Failed(_able_to_travel(error))
+
+
+def _able_to_travel(error: Exception) -> Exception:
+    """The error itself where pickle brings it back, or else one that quotes it: what pickle refuses would never arrive,
+    and be waited for. Its traceback stays here; where it came from goes along (`core.manager.Plugins.attribute`)."""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 (what this process has just written)
+    except Exception:
+        error = ContractError(
+            f"a worker process failed with {type(error).__name__}: {error}",
+            "without --workers the error itself is raised",
+        )
+    error.taoke_frames = frames  # type: ignore[attr-defined]
+    return error

@@ -210,11 +210,12 @@ class Plugins:
         or else the one whose hook was called."""
         if getattr(error, "taoke_attributed", False):
             return
-        frames = traceback.extract_tb(error.__traceback__)
-        for frame in reversed(frames):
-            owner = next((p for p in self.active if p.name != CORE and p.owns(frame.filename)), None)
+        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        frames += getattr(error, "taoke_frames", [])  # of the worker process that raised it
+        for filename, line in reversed(frames):
+            owner = next((p for p in self.active if p.name != CORE and p.owns(filename)), None)
             if owner is not None:
-                place = f"{owner.file.parent.name}/{Path(frame.filename).relative_to(owner.file.parent)}:{frame.lineno}"
+                place = f"{owner.file.parent.name}/{Path(filename).relative_to(owner.file.parent)}:{line}"
                 plugin = owner
                 break
         else:

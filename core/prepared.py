@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -74,9 +75,7 @@ class Pipeline:
 
     def augment(self, row: Row, rng: torch.Generator, done: int = 0) -> Row:
         """A row that `done` transforms have seen after all others, the random ones drawing from `rng`."""
-        for step in self.steps[done:]:
-            row = step.transform.apply(row, step.state, rng)
-        return row
+        return _applied(row, self.steps[done:], rng)
 
     def states(self) -> dict[str, JSON]:
         """Each transform's state, in order, under its place and name."""
@@ -86,15 +85,15 @@ class Pipeline:
 def _deterministic(rows: Sequence[Row], steps: Sequence[Fitted]) -> Sequence[Row]:
     chosen = [step for step in steps if not step.transform.random]
     rng = torch.Generator()
-
-    def applied(row: Row) -> Row:
-        for step in chosen:
-            row = step.transform.apply(row, step.state, rng)
-        return row
-
     if is_streamed(rows):
-        return Lazy(len(rows), lambda i: applied(rows[i])) if chosen else rows
-    return [applied(row) for row in rows]
+        return Lazy(len(rows), lambda i: _applied(rows[i], chosen, rng)) if chosen else rows
+    return [_applied(row, chosen, rng) for row in rows]
+
+
+def _applied(row: Row, steps: Sequence[Fitted], rng: torch.Generator) -> Row:
+    for step in steps:
+        row = step.transform.apply(row, step.state, rng)
+    return row
 
 
 WRITTEN = 4 * 2**20
@@ -107,7 +106,6 @@ def on_disk(rows: Sequence[Row], steps: Sequence[Fitted], workers: int) -> Seque
     Where the cache would take more than half of what is free on its disk, nothing is kept and every reading makes
     them anew.
     """
-    made_once = _deterministic(rows, steps)
     store = Store(folder() / f"{_chain(steps)}.sqlite")
 
     def key(row: Row) -> str:
@@ -116,16 +114,28 @@ def on_disk(rows: Sequence[Row], steps: Sequence[Fitted], workers: int) -> Seque
     missing = store.missing(key(row) for row in rows)
     workers = workers or spare(len(missing))
     size = 64
+    rng = torch.Generator()
+
+    def made_anew(place: int) -> Row:
+        row = rows[place]
+        made_row = _applied(row, steps, rng)
+        if made_row.target is not row.target or made_row.group is not row.group:
+            raise ContractError(
+                f"{', '.join(step.name for step in steps)}: a row's target or group was changed, and what they make is"
+                " cached",
+                "a transform before one that is slow changes `inputs` alone: put it behind",
+            )
+        return made_row
 
     def piece(number: int) -> list[tuple[str, bytes]]:
         places = missing[number * size : (number + 1) * size]
-        return [(key(row), pack(row.inputs)) for row in (made_once[place] for place in places)]
+        return [(key(row), pack(row.inputs)) for row in map(made_anew, places)]
 
     waiting: list[tuple[str, bytes]] = []
     for number, pairs in enumerate(made(piece, -(-len(missing) // size), workers)):
         each = sum(len(packed) for _, packed in pairs) / len(pairs)
         if number == 0 and each * len(missing) > room(folder()):
-            return made_once
+            return Lazy(len(rows), made_anew)
         waiting += pairs
         if each * len(waiting) > WRITTEN:
             store.put(waiting)
@@ -134,24 +144,35 @@ def on_disk(rows: Sequence[Row], steps: Sequence[Fitted], workers: int) -> Seque
 
     def read(index: int) -> Row:
         row = rows[index]
-        return replace(row, inputs=store.get(key(row)))
+        try:
+            return replace(row, inputs=store.get(key(row)))
+        except KeyError:  # somebody has deleted the cache
+            return made_anew(index)
 
     return Lazy(len(rows), read)
 
 
 def _chain(steps: Sequence[Fitted]) -> str:
-    """A hash of everything that decides what `steps` make of an input: names, options, states, the source of their
-    modules, and what else they say they depend on."""
+    """A hash of what decides what `steps` make of an input: names, options, states, the source of their packages, and
+    what else they say they depend on."""
     described = [
-        [step.name, dict(step.options), step.state, str(step.slow), _source(type(step.transform))]
+        [step.name, dict(step.options), step.state, str(step.slow), source_digest(type(step.transform))]
         for step in steps
     ]
     return hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _source(cls: type) -> str:
+def source_digest(cls: type) -> str:
+    """A hash of the modules in the folder of the package that the class is of, or, without a package, of its own."""
     path = inspect.getsourcefile(cls)
-    return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest() if path else ""
+    if path is None:
+        return ""
+    package = sys.modules[cls.__module__].__package__
+    files = sorted(Path(path).parent.glob("*.py")) if package else [Path(path)]
+    source = hashlib.blake2b(digest_size=16)
+    for file in files:
+        source.update(hashlib.blake2b(file.read_bytes()).digest())
+    return source.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,18 @@ class Full:
         """Raises `EditError` where the model has nothing of what is to be frozen."""
         names = [name for name, _ in model.named_parameters()]
         for pattern in self._freeze:
-            if not fnmatch.filter(names, pattern):
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
                 raise EditError(
                     f"fine_tune.strategy: no parameter of {type(model).__name__} is called {pattern!r}",
                     f"they are called as {', '.join(names[:3])}; `*` stands for any part of a name",
                 )
-        moving = (n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in self._freeze))
-        return [Phase((Group(tuple(moving)),))]
+        moving = tuple(n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in self._freeze))
+        if not moving:
+            raise EditError(
+                f"fine_tune.strategy: {', '.join(self._freeze)} freeze every parameter of {type(model).__name__}",
+                "leave some to move",
+            )
+        return [Phase((Group(moving),))]
 
 
 class Head:

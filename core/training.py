@@ -16,7 +16,7 @@ from core.contract import SCRATCH, SELECT, TRAIN, Phase, Split, StepResult, Task
 from core.data.rows import is_streamed
 from core.errors import ContractError, RecipeError, TrainingError
 from core.evidence.scores import metric_named, score
-from core.inference import complete, to_device
+from core.inference import complete, to_device, without_inputs
 from core.loading import made
 from core.seeds import derive_seed, generator, seed_torch
 
@@ -238,6 +238,7 @@ class _Best:
 
     def __init__(self, context: Context, task: Task, splits: Mapping[str, Split]) -> None:
         self._context, self._task, self._split = context, task, splits[SELECT]
+        self._rows = without_inputs(self._split.rows)
         self._metric = metric_named(task, context.recipe.evaluate.primary)
         self._score = -math.inf
         self._weights: dict[str, Tensor] = {}
@@ -250,7 +251,7 @@ class _Best:
         )
         for module, mode in modes:
             module.training = mode
-        value = score(self._metric, complete(predictions, self._split.rows, context.contender))
+        value = score(self._metric, complete(predictions, self._rows, context.contender))
         context.events.emit(
             "select", contender=context.contender, epoch=epoch + 1, metric=self._metric.name, value=value
         )

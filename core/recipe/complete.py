@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from core.contract import Choice
-from core.errors import RecipeError
+from core.errors import DataWarning, RecipeError
 from core.manager import Plugins
+from core.recipe.explain import explain
 
 AUTO = "auto"
 
@@ -28,21 +31,31 @@ def _open(value: Any, key: str) -> Iterator[str]:
             yield from _open(inner, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list):
         for i, inner in enumerate(value):
-            yield from _open(inner, f"{key}.{i}")
+            if inner != AUTO:  # in a list, as of labels, it is a word like others
+                yield from _open(inner, f"{key}.{i}")
 
 
 def complete(
     content: Mapping[str, Any], plugins: Plugins, where: str
 ) -> tuple[dict[str, Any], Sequence[Choice]]:
     """The recipe with every `auto` replaced by what a plugin chose, and these choices; of two for one key the
-    first plugin's. Raises `RecipeError` where nobody chooses, and whatever a plugin finds wrong with the data."""
+    first plugin's. What plugins warn of the data is left to the run, which reads them too. Raises `RecipeError` where
+    nobody chooses, or where values that are given do not go together, and whatever a plugin finds wrong with the data.
+    """
     completed = deepcopy(dict(content))
     wanted = open_keys(completed)
     chosen: dict[str, Choice] = {}
-    for answer in plugins.hook.taoke_complete(recipe=deepcopy(completed), context=None):  # there is none yet
-        for choice in answer or ():
-            if choice.key in wanted:
-                chosen.setdefault(choice.key, choice)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            answers = plugins.hook.taoke_complete(
+                recipe=deepcopy(completed), context=None
+            )  # there is none yet
+            for choice in (choice for answer in answers for choice in answer or ()):
+                if choice.key in wanted:
+                    chosen.setdefault(choice.key, choice)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: values do not go together", problems=explain(error, None)) from error
     left = [key for key in wanted if key not in chosen]
     if left:
         raise RecipeError(

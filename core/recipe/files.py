@@ -124,14 +124,17 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """`dotted.key=value` arguments as typed on a command line; values are YAML. Raises `RecipeError`."""
+    """`dotted.key=value` arguments as typed on a command line; values are YAML, but a path (`data`, or a key that ends
+    in `.path`) stays as it is typed unless it is a mapping or null. Raises `RecipeError`."""
     parsed = {}
     for argument in arguments:
         dotted, equals, text = argument.partition("=")
         if not equals or not dotted:
             raise RecipeError(f"override {argument!r}: expected key=value, as in fine_tune.lr=0.01")
         try:
-            parsed[dotted] = yaml.load(text, _StrictLoader)  # noqa: S506 (it derives from SafeLoader)
+            value = yaml.load(text, _StrictLoader)  # noqa: S506 (it derives from SafeLoader)
+            typed = dotted == "data" or dotted.endswith(".path")
+            parsed[dotted] = text if typed and not isinstance(value, Mapping | str | None) else value
         except yaml.YAMLError:
             raise RecipeError(
                 f"override {argument!r}: the value is not valid YAML", hint="quote it"

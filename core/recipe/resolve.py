@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from core.components import Use
 from core.contract import Choice
-from core.errors import ComponentError, PluginError, RecipeError, nearest
+from core.errors import ComponentError, PluginError, RecipeError
 from core.loader import chosen
 from core.manager import CORE, Plugins
-from core.recipe.complete import complete, open_keys
+from core.recipe.complete import AUTO, complete, open_keys
+from core.recipe.explain import explain
 from core.recipe.files import find, override, read
 from core.recipe.model import PLACES, Recipe
 
@@ -60,41 +61,66 @@ def resolve_content(
     strict: bool = False,
 ) -> Resolved:
     """As `resolve`, for a recipe that is already read. `where` stands in error messages."""
-    problems: list[str] = []
     choices: Sequence[Choice] = ()
-    named = content.get("plugins")
-    if open_keys(content) and isinstance(named, list):
-        active = Plugins.load(chosen([str(name) for name in named], plugins), plugin_files, strict=strict)
-        content, choices = complete(content, active, where)
+    opened = bool(open_keys(content))
     try:
-        content = Recipe.model_validate(content).to_json()
-    except ValidationError as error:
-        problems += explain(error, Recipe)
-    named, answers = content.get("plugins"), content.get("answers")
-    if not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
-        raise _recipe_error(where, problems)  # without plugins, no component can be looked up
-    try:
-        wanted = answers if isinstance(answers, dict) else {}
-        active = Plugins.load(chosen(named, plugins), plugin_files, answers=wanted, strict=strict)
+        active = _loaded(content, plugins, plugin_files, strict)
     except PluginError as error:
+        problems = [] if opened else _schema_problems(content)
         if not problems:
             raise
         raise _recipe_error(where, [*problems, f"plugins: {error}"]) from error
-    content = deepcopy(dict(content))
+    if active is not None and opened:
+        problems = _check(deepcopy(dict(content)), active, partial=True)
+        if problems:  # said before anybody chooses what rests on them
+            raise _recipe_error(where, problems)
+        content, choices = complete(content, active, where)
+    problems = _schema_problems(content)
+    if active is None:
+        raise _recipe_error(where, problems)  # without plugins, no component can be looked up
+    checked = deepcopy(dict(content)) if problems else Recipe.model_validate(content).to_json()
+    problems += _check(checked, active)
+    if problems:
+        raise _recipe_error(where, problems)
+    loaded = [plugin.name for plugin in active.active if plugin.name != CORE]
+    return Resolved(name, Recipe.model_validate({**checked, "plugins": loaded}), active, choices)
+
+
+def _loaded(
+    content: Mapping[str, Any], changes: Sequence[str], files: Sequence[Path], strict: bool
+) -> Plugins | None:
+    """The plugins that a recipe lists; None where its list is none, which the schema reports. Raises `PluginError`."""
+    named, answers = content.get("plugins"), content.get("answers")
+    if not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
+        return None
+    wanted = answers if isinstance(answers, dict) else {}
+    return Plugins.load(chosen(named, changes), files, answers=wanted, strict=strict)
+
+
+def _schema_problems(content: Mapping[str, Any]) -> list[str]:
+    try:
+        Recipe.model_validate(content)
+    except ValidationError as error:
+        return explain(error, Recipe)
+    return []
+
+
+def _check(content: dict[str, Any], active: Plugins, *, partial: bool = False) -> list[str]:
+    """What is wrong with the components and their options; those that are right get their full names and all of their
+    options in `content`. With `partial`, options that are still `auto` are left aside, and so is what is missing."""
+    problems = []
     for place, container, key, use in _uses(content):
+        given = {name: value for name, value in use.options.items() if not (partial and value == AUTO)}
         try:
             component = active.components.find(use.kind, use.name)
-            options = active.components.check(component, use.options)
+            options = active.components.check(component, given)
         except ValidationError as error:
-            problems += explain(error, active.components.options_of(component), place)
+            problems += explain(error, active.components.options_of(component), place, partial=partial)
         except ComponentError as error:
             problems.append(f"{place}: {error.message}" + (f"; {error.hint}" if error.hint else ""))
         else:
             container[key] = Use(use.kind, component.name, options).to_json()
-    if problems:
-        raise _recipe_error(where, problems)
-    loaded = [plugin.name for plugin in active.active if plugin.name != CORE]
-    return Resolved(name, Recipe.model_validate({**content, "plugins": loaded}), active, choices)
+    return problems
 
 
 def _recipe_error(where: str, problems: Sequence[str]) -> RecipeError:
@@ -124,44 +150,3 @@ def _uses(content: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, Use]]:
             except ValueError:
                 continue
             yield ".".join([*path, str(key)]), container, key, use
-
-
-def explain(error: ValidationError, model: type[BaseModel] | None, place: str = "") -> list[str]:
-    """pydantic's errors as sentences: where, what was expected, what came, and for an unknown key the
-    nearest one."""
-    sentences = []
-    for item in error.errors():
-        path = [str(part) for part in item["loc"]]
-        where = ".".join(filter(None, [place, *path]))
-        if item["type"] == "extra_forbidden":
-            section = ".".join(filter(None, [place, *path[:-1]])) or "the recipe"
-            hint = nearest(path[-1], _keys_at(model, path[:-1]))
-            sentences.append(
-                f"{where}: unknown key {path[-1]!r} in {section}" + (f"; {hint}" if hint else "")
-            )
-        elif item["type"] == "missing":
-            sentences.append(f"{where}: missing; it is required")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            sentences.append(
-                f"{where}: {message[0].lower()}{message[1:]}"
-                + (f", got {item['input']!r}" if "got" not in message else "")
-            )
-    return sentences
-
-
-def _keys_at(model: type[BaseModel] | None, path: Sequence[str]) -> set[str]:
-    current: Any = model
-    for key in path:
-        field = getattr(current, "model_fields", {}).get(key)
-        if field is None:
-            return set()
-        current = next(
-            (
-                t
-                for t in (field.annotation, *get_args(field.annotation))
-                if isinstance(t, type) and issubclass(t, BaseModel)
-            ),
-            None,
-        )
-    return set(getattr(current, "model_fields", {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from core.contract import ADAPTED, JSON, REPORT, Base, BaseSource, Dataset, Pred
 from core.edits import replay
 from core.errors import BaseError, PluginError, ShellError, nearest
 from core.evidence.scores import score
-from core.inference import complete
+from core.inference import complete, without_inputs
 from core.loader import installed
 from core.prepared import Fitted, Pipeline, encode
 from core.progress import Progress
@@ -47,22 +48,22 @@ class Adapted:
 
         Raises `DataError` where an input is not of that kind.
         """
-        with self.context.plugins.attributing(self.context):
+        with self.context.plugins.attributing(self.context), self.context.hearing():
             given = [inputs] if isinstance(inputs, str) else list(inputs)
             return self.predict_rows(self.pipeline.apply(identify(self.task.parse(given, self.state))))
 
     def evaluate(self, split: str = REPORT) -> dict[str, float]:
         """Metric to score on a split of the recipe's dataset. Raises `ShellError` where the data are not
         those of the run."""
-        with self.context.plugins.attributing(self.context):
+        with self.context.plugins.attributing(self.context), self.context.hearing():
             rows = self.rows(split)
-            predictions = complete(self.predict_rows(rows), rows, ADAPTED)
+            predictions = complete(self.predict_rows(rows), without_inputs(rows), ADAPTED)
             return {metric.name: score(metric, predictions) for metric in self.task.metrics()}
 
-    def first(self, count: int, split: str = REPORT) -> Sequence[Row]:
-        """The first rows of a split, after the transforms: what a look at a few needs, without reading all."""
+    def first(self, count: int) -> Sequence[Row]:
+        """The first rows of `report`, after the transforms: what a look at a few needs, without reading all."""
         dataset: Dataset = self.context.make(self.context.recipe.data)
-        return self.pipeline.apply(identify(dataset.rows()[split][:count]))
+        return self.pipeline.apply(identify(dataset.rows()[REPORT][:count]))
 
     def rows(self, split: str = REPORT) -> Sequence[Row]:
         """The rows of a split of the recipe's dataset, after the transforms. Raises `ShellError`."""
@@ -101,8 +102,8 @@ def load(
         shell: a shell, or the folder of a run that has one.
         device: where to compute, as torch names it.
         plugin_files: the Python files that are plugins, where the run had any.
-        base: where the base is to be had, if no longer where the run had it: the `path` of its source, or the
-            `name` of one that has no path. It has to be the same base.
+        base: where the base is to be had, if no longer where the run had it: the `path` of its source, its file of
+            `weights`, or the `name` of one that has neither. It has to be the same base.
 
     Raises:
         ShellError: the shell is missing, incomplete, damaged or of another format.
@@ -150,14 +151,17 @@ def load(
 
 
 def _find_base(context: Context, elsewhere: str | Path | None) -> Base:
-    """The base that the recipe names, or, with its source's `path` or `name` replaced, the one `elsewhere`."""
+    """The base that the recipe names, or, with the place that its source names replaced, the one `elsewhere`."""
     use, components = context.recipe.base, context.plugins.components
     model = components.options_of(components.find("base", use.name))
-    place = next((option for option in ("path", "name") if model and option in model.model_fields), None)
+    known = model.model_fields if model else {}
+    place = next(
+        (o for o in ("path", "weights", "name") if o in known and use.options.get(o) is not None), None
+    )
     if elsewhere is not None:
         if place is None:
             raise BaseError(
-                f"the base source {use.name!r} has neither a path nor a name: it cannot be told of {elsewhere}",
+                f"the base source {use.name!r} has no path, weights or name: it cannot be told of {elsewhere}",
                 "leave --base out",
             )
         use = replace(use, options={**use.options, place: str(elsewhere)})
@@ -165,7 +169,9 @@ def _find_base(context: Context, elsewhere: str | Path | None) -> Base:
     try:
         return source.load()
     except BaseError as error:
-        gone = place == "name" or (place == "path" and not Path(use.options["path"]).expanduser().exists())
+        gone = place == "name" or (
+            place is not None and not os.path.exists(Path(use.options[place]).expanduser())  # noqa: PTH110 (it does not raise)
+        )
         if gone and elsewhere is None:
             also = f"--base (`base=` in Python) names the {place} of the same base elsewhere"
             error.hint = f"{error.hint}; {also}" if error.hint else also

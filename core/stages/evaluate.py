@@ -15,7 +15,7 @@ from core.contract import ADAPTED, BASE, REPORT, RETAIN, SCRATCH, SELECT, TRAIN,
 from core.errors import ContractError
 from core.evidence.scores import metric_named, score
 from core.evidence.weigh import Evidence, Predictions, weigh
-from core.inference import complete
+from core.inference import complete, without_inputs
 from core.recipe.model import Gate
 from core.seeds import derive_seed
 from core.stages.fine_tune import Tuned, trained
@@ -37,9 +37,14 @@ def evaluate(context: Context, tuned: Tuned) -> Evidence:
         return answer
 
     predictions: dict[tuple[str, str], Predictions] = {}
+    rows = {
+        name: without_inputs(prepared.splits[name].rows)
+        for name in (REPORT, RETAIN)
+        if name in prepared.splits
+    }
 
     def keep(contender: str, split: str, answer: Predictions) -> None:
-        completed = complete(answer, prepared.splits[split].rows, contender)
+        completed = complete(answer, rows[split], contender)
         predictions[contender, split] = completed
         brief = ", ".join(f"{metric.name} {score(metric, completed):.4f}" for metric in metrics)
         context.progress.note(f"{contender} on {split}: {brief}")

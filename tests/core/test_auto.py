@@ -108,9 +108,15 @@ def test_recipes_without_auto_ask_nobody(toy, plugin_file):
 
 
 def test_open_keys_are_found_at_any_depth():
-    """In sections, in lists, and as the whole of a section."""
-    content = {"a": "auto", "b": {"c": "auto", "d": "x"}, "e": [{"f": "auto"}, "auto"], "g": "automatic"}
-    assert open_keys(content) == ["a", "b.c", "e.0.f", "e.1"]
+    """In sections, in sections of lists, and as the whole of a section; in a list of words it is one of them."""
+    content = {
+        "a": "auto",
+        "b": {"c": "auto", "d": "x"},
+        "e": [{"f": "auto"}],
+        "g": "automatic",
+        "h": ["auto"],
+    }
+    assert open_keys(content) == ["a", "b.c", "e.0.f"]
 
 
 def test_path_for_data_goes_to_the_datasets_option():
@@ -174,3 +180,43 @@ def test_override_keeps_refusing_what_is_no_section():
     with pytest.raises(RecipeError):
         override({"seed": 1}, {"seed.x": 2})
     assert read(find(Path(__file__).parent / "toy.yaml").path)["task"] == "quadrants"
+
+
+def test_what_is_misspelt_is_said_before_anybody_chooses(refused, recipe_file, plugin_file):
+    """With the nearest key, as in a recipe without `auto`; those who choose would stumble over it."""
+    chooser = plugin_file("chooser", CHOOSER.replace("recipe['data']['train']", "recipe['data']['none']"))
+    error = refused("data.trian=3", recipe=recipe_file(text=AUTO), plugins=[chooser])
+    assert error["kind"] == "RecipeError"
+    assert "data.trian: unknown key 'trian' in data; did you mean 'train'?" in error["message"]
+
+
+def test_values_that_do_not_go_together_are_a_wrong_recipe(refused, recipe_file, plugin_file):
+    """Where a plugin finds them while it chooses."""
+    lines = """
+    class Own(Options):
+        a: int
+
+    @hookimpl
+    def taoke_complete(recipe):
+        Own.model_validate({"a": "x"})
+    """
+    error = refused(recipe=recipe_file(text=AUTO), plugins=[plugin_file("own", lines)])
+    assert error["kind"] == "RecipeError"
+    assert "a: input should be a valid integer" in error["message"]
+
+
+def test_warnings_of_those_who_choose_are_left_to_the_run(recipe_file, plugin_file, recwarn):
+    """They read the data that the run reads again."""
+    lines = CHOOSER.replace("    return [", "    warnings.warn('odd', DataWarning)\n    return [")
+    lines = "import warnings\nfrom core.errors import DataWarning\n" + lines
+    resolve(recipe_file(text=AUTO), plugin_files=[TOY, plugin_file("chooser", lines)])
+    assert not recwarn.list
+
+
+def test_auto_goes_with_plugins_that_answer_one_hook(recipe_file, plugin_file):
+    """`answers` says which, for those who choose too."""
+    lines = "@hookimpl\ndef taoke_build_updater(context, groups):\n    return None\n"
+    files = [plugin_file(name, lines) for name in ("one", "two")]
+    recipe = recipe_file(text=AUTO + "answers: {build_updater: one}\n")
+    resolved = resolve(recipe, plugin_files=[TOY, plugin_file("chooser", CHOOSER), *files])
+    assert resolved.recipe.fine_tune.epochs == 2

@@ -320,6 +320,24 @@ def test_nested_and_dotted_overrides_mean_the_same():
     assert nested["fine_tune"] == {"lr": 0.5, "epochs": 3, "updater": {"updater": "adamw", "anchor": 0.1}}
 
 
+def test_a_path_stays_as_it_is_typed():
+    """YAML would read a number, a date or a truth value; a mapping and null are meant as such."""
+    typed = [
+        "data=0123",
+        "data.path=2024-01-01",
+        "base.path=no",
+        "data.path={train: a.csv}",
+        "base.path=null",
+    ]
+    assert [list(parse_overrides([one]).values()) for one in typed] == [
+        ["0123"],
+        ["2024-01-01"],
+        ["no"],
+        [{"train": "a.csv"}],
+        [None],
+    ]
+
+
 def test_a_mapping_that_names_another_component_takes_its_place():
     """The options of the one before are none of its own; the same component under its full name keeps them."""
     content = {"base": {"source": "timm", "name": "resnet18"}, "fine_tune": {"updater": {"updater": "adamw"}}}

@@ -69,3 +69,9 @@ def test_a_name_to_freeze_that_no_parameter_has_is_refused():
     with pytest.raises(EditError, match=r"no parameter of Net is called 'embedding\*'") as caught:
         Full(options.Full(freeze=["embedding*"])).phases(Net())
     assert "0.weight, 0.bias, 1.weight" in caught.value.hint
+
+
+def test_freezing_everything_is_refused():
+    """There would be nothing to train."""
+    with pytest.raises(EditError, match="freeze every parameter of Net"):
+        Full(options.Full(freeze=["*"])).phases(Net())

@@ -1,0 +1,55 @@
+"""What pydantic finds wrong, in sentences for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from core.errors import nearest
+
+
+def explain(
+    error: ValidationError, model: type[BaseModel] | None, place: str = "", *, partial: bool = False
+) -> list[str]:
+    """pydantic's errors as sentences: where, what was expected, what came, and for an unknown key the
+    nearest one. With `partial`, nothing of what is missing, nor of what concerns several keys."""
+    sentences = []
+    for item in error.errors():
+        if partial and (item["type"] == "missing" or not item["loc"]):
+            continue
+        path = [str(part) for part in item["loc"]]
+        where = ".".join(filter(None, [place, *path]))
+        if item["type"] == "extra_forbidden":
+            section = ".".join(filter(None, [place, *path[:-1]])) or "the recipe"
+            hint = nearest(path[-1], _keys_at(model, path[:-1]))
+            sentences.append(
+                f"{where}: unknown key {path[-1]!r} in {section}" + (f"; {hint}" if hint else "")
+            )
+        elif item["type"] == "missing":
+            sentences.append(f"{where}: missing; it is required")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            sentences.append(
+                f"{where}: {message[0].lower()}{message[1:]}"
+                + (f", got {item['input']!r}" if "got" not in message else "")
+            )
+    return sentences
+
+
+def _keys_at(model: type[BaseModel] | None, path: Sequence[str]) -> set[str]:
+    current: Any = model
+    for key in path:
+        field = getattr(current, "model_fields", {}).get(key)
+        if field is None:
+            return set()
+        current = next(
+            (
+                t
+                for t in (field.annotation, *get_args(field.annotation))
+                if isinstance(t, type) and issubclass(t, BaseModel)
+            ),
+            None,
+        )
+    return set(getattr(current, "model_fields", {}))
