@@ -7,8 +7,6 @@ model brings is never run.
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -23,14 +21,10 @@ from torch import Tensor, nn
 from core.bases import digest
 from core.contract import Base, Structure
 from core.errors import BaseError
-from core.hub import offline_where_unreachable
 from core.licences import spdx
-from plugins.nlp import options
+from plugins.nlp import hub, options
 from plugins.nlp.ragged import Ragged, packed, padded, ragged
 from plugins.nlp.tokens import pack
-
-WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "README.md", "1_Pooling/*")
-"""The files of a hub's model that are fetched; where it has no safetensors, also `pytorch_model*.bin`."""
 
 
 class TextEncoder(nn.Module):
@@ -136,7 +130,7 @@ class Transformers:
     def load(self) -> Base:
         """Raises `BaseError` where the model or its tokenizer is not to be had, is none for text, or lacks weights."""
         name = self._options.name
-        folder = located(name, self._options.revision)
+        folder = hub.located(name, self._options.revision)
         with _quiet():
             config = _config(folder, name)
             read = _model(folder, name, config, self._options.pooling)
@@ -157,61 +151,6 @@ class Transformers:
             fresh=read.fresh,
             notes=read.notes,
         )
-
-
-def located(name: str, revision: str | None) -> Path:
-    """The folder with a model's files: `name` itself, or its copy in the hub's cache, fetched where it is not there.
-    Raises `BaseError`."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith((".", "~")):
-        raise BaseError(
-            f"{name!r} is no folder" + (", it is a file" if path.is_file() else " here"),
-            "give the folder that has the model's config.json, or a model's name on the hub, as owner/model",
-        )
-    import huggingface_hub as hub
-    from huggingface_hub import errors
-
-    with _quiet():
-        try:
-            cached = Path(hub.snapshot_download(name, revision=revision, local_files_only=True))
-            if (cached / "config.json").is_file():
-                return cached
-        except (errors.HFValidationError, errors.LocalEntryNotFoundError, OSError):
-            pass
-        what = f"{name!r} is no folder here, not in the hub's cache"
-        at = f" --revision {revision}" if revision else ""
-        offline = (
-            f"where there is a network: `hf download {name}{at} --local-dir FOLDER`, then base.name=FOLDER; or copy its"
-            f" cache, {hub.constants.HF_HUB_CACHE}, and name it with HF_HOME"
-        )
-        if hub.constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
-            raise BaseError(f"{what}, and HF_HUB_OFFLINE keeps from asking {hub.constants.ENDPOINT}", offline)
-        offline_where_unreachable()
-        if os.environ.get("HF_HUB_OFFLINE"):  # the hub's own attempts take half a minute
-            raise BaseError(f"{what}, and {hub.constants.ENDPOINT} does not answer", offline)
-        try:
-            info = hub.HfApi().model_info(name, revision=revision, timeout=10)
-            files = [file.rfilename for file in info.siblings or ()]
-            weights = () if any(f.endswith(".safetensors") for f in files) else ("pytorch_model*.bin",)
-            return Path(hub.snapshot_download(name, revision=revision, allow_patterns=[*WANTED, *weights]))
-        except errors.RevisionNotFoundError as error:
-            raise BaseError(
-                f"{name!r} has no revision {revision!r} on the hub", "check base.revision"
-            ) from error
-        except errors.GatedRepoError as error:
-            raise BaseError(
-                f"{name!r} is given out on the hub to those alone who have accepted its terms",
-                "accept them on its page, then `hf auth login`",
-            ) from error
-        except errors.RepositoryNotFoundError as error:
-            raise BaseError(
-                f"{what}, and {hub.constants.ENDPOINT} knows no model of that name (or it is private)",
-                "check the spelling, owner/model; for a private one `hf auth login`",
-            ) from error
-        except Exception as error:  # every kind of broken network has its own
-            raise BaseError(f"{what}, and {hub.constants.ENDPOINT} does not answer", offline) from error
 
 
 def card(folder: Path) -> Mapping[str, Any]:
@@ -271,6 +210,7 @@ def _model(folder: Path, name: str, config: Any, pooling: str | None) -> Read:
             trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below, which the library's own error does not do
         )
     except Exception as error:  # the library, safetensors and pickle have many
         raise BaseError(
@@ -278,26 +218,35 @@ def _model(folder: Path, name: str, config: Any, pooling: str | None) -> Read:
             "the folder should have model.safetensors as `save_pretrained` writes it",
         ) from error
     pooled = bool(getattr(model, "pooler", None)) and not classifies
-    missing = [key for key in info["missing_keys"] if not (pooled and key.startswith("pooler."))]
-    wrong = [f"missing: {key}" for key in sorted(missing)]
-    wrong += [f"of another shape: {key}" for key in sorted(map(str, info["mismatched_keys"]))]
+    wrong = [
+        *((key, f"missing: {key}") for key in sorted(info["missing_keys"])),
+        *(
+            (key, f"of another shape: {key} is {tuple(found)}, and {tuple(expected)} in the configuration")
+            for key, found, expected in sorted(info["mismatched_keys"])
+        ),
+    ]
+    wrong = [(key, line) for key, line in wrong if not (pooled and key.startswith("pooler."))]
     if wrong:
         raise BaseError(
             f"{name!r}: the weights in {folder} do not fill {type(model).__name__}:"
-            + "".join(f"\n  - {line}" for line in wrong),
+            + "".join(f"\n  - {line}" for _, line in wrong),
             "restore the file, or use the folder of the whole model",
         )
     notes = []
     if info["unexpected_keys"]:
         names = ", ".join(sorted(info["unexpected_keys"]))
         notes.append(f"the file's tensors that {type(model).__name__} has no place for are left out: {names}")
+
+    def new() -> Any:
+        return auto.from_config(config, dtype=torch.float32)  # else in the type that the file was saved in
+
     if classifies:
         head = _head(model, config.num_labels, name)
         labels = [str(config.id2label[i]) for i in range(config.num_labels)]
         return Read(
             SequenceClassifier(model, head),
             labels,
-            lambda: SequenceClassifier(auto.from_config(config), head),
+            lambda: SequenceClassifier(new(), head),
             notes,
         )
     if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
@@ -317,7 +266,7 @@ def _model(folder: Path, name: str, config: Any, pooling: str | None) -> Read:
     def wrap(backbone: Any) -> TextEncoder:
         return TextEncoder(bare(backbone), config.hidden_size, way, first)
 
-    return Read(wrap(model), [], lambda: wrap(auto.from_config(config)), notes)
+    return Read(wrap(model), [], lambda: wrap(new()), notes)
 
 
 def _head(model: nn.Module, labels: int, name: str) -> str:
@@ -384,19 +333,15 @@ _OFFSET = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-pre
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the libraries' progress bars and reports: what matters is said here."""
-    from huggingface_hub import utils as hub
     from transformers.utils import logging as library
 
-    before, log = library.get_verbosity(), logging.getLogger("huggingface_hub")
-    level = log.level
+    before = library.get_verbosity()
     library.set_verbosity_error()  # type: ignore[no-untyped-call]
     library.disable_progress_bar()  # type: ignore[no-untyped-call]
-    hub.disable_progress_bars()  # type: ignore[attr-defined]
-    log.setLevel(logging.ERROR)
     try:
-        yield
+        with hub.quiet():
+            yield
     finally:
-        log.setLevel(level)
         library.set_verbosity(before)
 
 

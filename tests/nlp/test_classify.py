@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import BertModel
 
 import core
 from core.contract import Base, Row, Split
@@ -177,6 +179,18 @@ def test_a_file_of_texts_becomes_a_sealed_model_that_predicts(
     predictions = shell.predict(["a lovely film", "the soup was awful"])
     assert [row["label"] for row in predictions] == ["good", "bad"]
     assert shell.evaluate()["accuracy"] == scores["adapted"]["accuracy"]
+
+
+def test_an_encoder_saved_in_half_precision_is_adapted_and_beside_it_one_from_scratch(
+    encoder: Path, reviews: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Both are trained in float32."""
+    half = tmp_path / "half"
+    shutil.copytree(encoder, half)
+    BertModel.from_pretrained(half).half().save_pretrained(half)
+    rest = {"evaluate.scratch": True, "fine_tune.epochs": 1}
+    scores = adapted(half, reviews(), tmp_path / "runs", **rest).document["contenders"]
+    assert {"adapted", "scratch"} <= set(scores)
 
 
 def test_a_run_tells_and_records_texts_that_are_cut(

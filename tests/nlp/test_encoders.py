@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from huggingface_hub._tree_cache import TreeCacheEntry, write_tree_cache
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -19,7 +23,7 @@ from core.contract import Base
 from core.edits.grow import Grow
 from core.errors import BaseError
 from core.options import Grow as GrowOptions
-from plugins.nlp import options
+from plugins.nlp import hub, options
 from plugins.nlp.encoders import (
     SequenceClassifier,
     TextEncoder,
@@ -150,6 +154,42 @@ def test_missing_tensors_are_listed_and_refused(copy: Path) -> None:
         loaded(copy)
 
 
+@pytest.mark.parametrize("classifies", [False, True])
+def test_tensors_of_another_shape_are_named_with_both_shapes(copy: Path, classifies: bool) -> None:
+    """An encoder's and a classifier's; the pooler, which is not used, may be of any."""
+    if classifies:
+        config = AutoConfig.from_pretrained(copy, num_labels=2)
+        BertForSequenceClassification(config).save_pretrained(copy)
+    tensors = load_file(copy / "model.safetensors")
+    name = "classifier.weight" if classifies else "embeddings.word_embeddings.weight"
+    expected = tuple(tensors[name].shape)
+    tensors[name] = torch.zeros(3, 32)
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    said = re.escape(f"of another shape: {name} is (3, 32), and {expected} in the configuration")
+    with pytest.raises(BaseError, match=said):
+        loaded(copy)
+    if not classifies:
+        tensors[name] = torch.zeros(expected)
+        tensors["pooler.dense.bias"] = torch.zeros(3)
+        save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+        loaded(copy)
+
+
+@pytest.mark.parametrize("classifies", [False, True])
+def test_a_model_saved_in_half_precision_is_made_anew_in_full(copy: Path, classifies: bool) -> None:
+    """As the loaded one is: the task's batches and the new head are float32."""
+    made = BertModel.from_pretrained(copy)
+    if classifies:
+        made = BertForSequenceClassification(AutoConfig.from_pretrained(copy, num_labels=2))
+    made.half().save_pretrained(copy)
+    assert json.loads((copy / "config.json").read_text())["dtype"] == "float16"
+    base = loaded(copy)
+    assert base.fresh is not None
+    for model in (base.model, base.fresh()):
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        assert logits(model, IDS, MASK).dtype == torch.float32
+
+
 def no_config(folder: Path) -> None:
     (folder / "config.json").unlink()
 
@@ -232,19 +272,73 @@ def test_a_hub_that_does_not_answer_is_named(
     assert "hf download" in caught.value.hint
 
 
-def test_the_hub_s_cache_is_read_and_the_origin_names_the_commit(
-    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As `hf download` lays it out."""
-    commit = "0123456789abcdef0123456789abcdef01234567"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def kept(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The snapshot of acme/tiny in a hub's cache, as `hf download` lays it out."""
     root = tmp_path / "models--acme--tiny"
-    shutil.copytree(encoder, root / "snapshots" / commit)
+    shutil.copytree(encoder, root / "snapshots" / COMMIT)
     (root / "refs").mkdir()
-    (root / "refs" / "main").write_text(commit)
+    (root / "refs" / "main").write_text(COMMIT)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return root / "snapshots" / COMMIT
+
+
+def listed(kept: Path, *others: str) -> None:
+    """Write beside the snapshot what its model has on the hub: the snapshot's files and `others`."""
+    names = [str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()]
+    entries = {name: TreeCacheEntry(size=1, blob_id="0" * 40) for name in [*names, *others]}
+    write_tree_cache(str(kept.parents[1]), COMMIT, entries)
+    assert (kept.parents[1] / "trees" / f"{COMMIT}.json").is_file()
+
+
+def test_the_hub_s_cache_is_read_and_the_origin_names_the_commit(encoder: Path, kept: Path) -> None:
+    """The digest is the folder's."""
     base = loaded("acme/tiny")
-    assert base.origin == f"acme/tiny@{commit}"
+    assert base.origin == f"acme/tiny@{COMMIT}"
     assert base.digest == loaded(encoder).digest
+
+
+def test_what_was_fetched_is_found_again_though_the_model_has_more_files(kept: Path) -> None:
+    """The cache lists all files of a model; those that are not wanted are not missed."""
+    listed(kept, "pytorch_model.bin", "onnx/model.onnx", "tf_model.h5")
+    assert hub.cached("acme/tiny") == kept
+    assert loaded("acme/tiny").origin == f"acme/tiny@{COMMIT}"
+
+
+def test_a_model_with_pickled_weights_alone_is_found_again(kept: Path) -> None:
+    """They are wanted where there are no others, and all of them."""
+    (kept / "model.safetensors").rename(kept / "pytorch_model.bin")
+    listed(kept)
+    assert hub.cached("acme/tiny") == kept
+    (kept / "pytorch_model.bin").unlink()
+    assert hub.cached("acme/tiny") is None
+    assert hub.cached("acme/tiny", whole=False) is None
+
+
+def test_a_copy_that_lacks_files_is_fetched_anew_or_used_offline(kept: Path) -> None:
+    """Another program may have fetched less than is wanted, with weights or without."""
+    (kept / "README.md").unlink()
+    listed(kept, "README.md")
+    assert hub.cached("acme/tiny") is None
+    assert hub.located("acme/tiny", None) == kept
+    (kept / "model.safetensors").unlink()
+    with pytest.raises(BaseError, match="not in the hub's cache, and HF_HUB_OFFLINE"):
+        hub.located("acme/tiny", None)
+
+
+def test_a_folder_without_permission_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the folder above may not be searched."""
+    monkeypatch.setattr(Path, "stat", refused)
+    with pytest.raises(BaseError, match="cannot be read: Permission denied") as caught:
+        hub.located(str(tmp_path), None)
+    assert "permissions" in caught.value.hint
+
+
+def refused(path: Path, **_: object) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 # --- texts in rows -----------------------------------------------------------------------------------------
