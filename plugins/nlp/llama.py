@@ -6,7 +6,7 @@ https://arxiv.org/abs/2307.09288 and https://arxiv.org/abs/2305.13245.
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -206,11 +206,15 @@ def read_vocabulary(path: Path, size: int) -> Tokenizer:
     for number, line in enumerate(lines, 1):
         if not line:
             continue
-        piece, _, score = line.rpartition("\t")
-        if not piece or piece in pieces or not re.fullmatch(r"-?[0-9.e+-]+", score):
+        piece, _, written = line.rpartition("\t")
+        try:
+            score = float(written)
+        except ValueError:
+            score = math.nan
+        if not piece or piece in pieces or not math.isfinite(score):
             wrong = "stands there twice" if piece in pieces else "is no piece with a score"
             raise BaseError(f"{path}, line {number}: {line!r} {wrong}", hint)
-        pieces[piece] = float(score)
+        pieces[piece] = score
     if len(pieces) != size:
         raise BaseError(f"{path} has {len(pieces)} pieces, and the model {size}", hint)
     indices = {piece: i for i, piece in enumerate(pieces)}

@@ -68,9 +68,11 @@ def test_what_has_no_piece_is_spelt_in_bytes_and_comes_back(tmp_path: Path) -> N
     assert len(tokens) < len(text.encode()) + 2
 
 
-@pytest.mark.parametrize("content", ["", "a\t-1\na\t-2\n", "a -1\n", "\t0\n", "a\tx\n"])
+@pytest.mark.parametrize(
+    "content", ["", "a\t-1\na\t-2\n", "a -1\n", "\t0\n", "a\tx\n", "a\t1-2\n", "a\tnan\n"]
+)
 def test_a_damaged_vocabulary_is_refused(folder: Path, content: str) -> None:
-    """Empty, a piece twice, no tab, no piece, no number."""
+    """Empty, a piece twice, no tab, no piece, no number, two with a dash, and one that orders nothing."""
     (folder / "tok512.vocab").write_text(content)
     with pytest.raises(BaseError, match=r"tok512\.vocab") as caught:
         loaded(folder)
