@@ -1,9 +1,10 @@
 """The base source `core.file`: weights in a file, and a callable that makes their architecture.
 
-The callable is code, and reading a shell calls what its base names, with the arguments it gives. So a callable in an
-installed module has to be a class of modules, or a function whose annotation says that it returns one: no
-shell can name `os:system`. What such a function does with its arguments is its own: look at a stranger's
-`provenance.json` before you load the shell.
+The callable is code, and reading a shell calls what its base names, with the arguments it gives. So a shell alone can
+name what is installed (`vouched`); a Python file, or a module from elsewhere, is run only where who loads the
+shell names it. A callable in a module has to be a class of modules, or a function whose annotation says that it
+returns one: no shell can name `os:system`. What such a function does with its arguments is its own: look at a
+stranger's `provenance.json` before you load the shell.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import site
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -23,12 +27,13 @@ from torch import Tensor, nn
 
 from core import options
 from core.bases import digest
-from core.components import install_hint
+from core.components import Use, install_hint
 from core.contract import JSON, Base, Structure
 from core.data.stored import readable
 from core.errors import BaseError, nearest, raised_at
 from core.foreign import fit, read_foreign
 from core.licences import spdx
+from core.loader import installed
 
 
 class File:
@@ -130,6 +135,59 @@ class File:
             )
 
 
+def vouched(use: Use, architecture: str | None, shell: Path) -> Use:
+    """The base that a shell names, with code that may be run. Without an `architecture` from whoever loads the shell,
+    the shell's own may be called only where it is installed: a file that came with the shell, or lies in the
+    working directory, may be a stranger's. Raises `BaseError`."""
+    if use.name != NAME:
+        if architecture is not None:
+            raise BaseError(
+                f"{shell}: the base source {use.name!r} takes no architecture: it cannot be told of {architecture}",
+                "leave it out",
+            )
+        return use
+    if architecture is not None:
+        return replace(use, options={**use.options, "architecture": architecture})
+    reference = str(use.options.get("architecture"))
+    place, _, name = reference.rpartition(":")
+    if not _is_installed(place):
+        example = f"PATH/{Path(place).name}:{name}" if place.endswith(".py") else reference
+        raise BaseError(
+            f"{shell}: its base is made by {reference}, which no installed package brings, and a shell does not say"
+            " by itself which code is run",
+            f"look at that code; if you trust it, name it: --architecture {example} (`architecture=` in Python)",
+        )
+    return use
+
+
+NAME = "core.file"
+"""The base source's name in a resolved recipe."""
+
+
+def _is_installed(place: str) -> bool:
+    """Whether a module would be imported from where packages are installed, or from an installed plugin's package,
+    wherever that lies. One that is not there at all runs nothing."""
+    if place.endswith(".py"):
+        return False
+    package = place.partition(".")[0]
+    if package in {plugin.module.partition(".")[0] for plugin in installed().values()}:
+        return True
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    if spec is None:
+        return True
+    paths = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
+    named = [
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+        *map(sysconfig.get_path, ("purelib", "platlib")),
+    ]
+    folders = [Path(folder).resolve() for folder in named]
+    return all(any(Path(path).resolve().is_relative_to(folder) for folder in folders) for path in paths)
+
+
 def find_architecture(reference: str, what: str) -> Callable[..., Any]:
     """What `module:callable` or `path/to/file.py:callable` names. Raises `BaseError`."""
     place, colon, name = reference.rpartition(":")
@@ -191,7 +249,8 @@ def _from_file(path: Path, what: str) -> ModuleType:
         if not path.is_file():
             where = "" if path.is_absolute() else f" in {Path.cwd()}"
             raise BaseError(
-                f"{what}: the architecture's file {path} is not there{where}", "check base.architecture"
+                f"{what}: the architecture's file {path} is not there{where}",
+                "check base.architecture; its whole path is the same from everywhere",
             )
     key = hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()
     spec = importlib.util.spec_from_file_location(f"taoke_architecture_{path.stem}_{key}", path)

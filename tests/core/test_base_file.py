@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from core import options
-from core.base_file import File, find_architecture
+from core.base_file import File, find_architecture, vouched
 from core.bases import digest, save_base
+from core.components import Use
 from core.contract import Structure
 from core.errors import BaseError
 from core.foreign import read_foreign
@@ -710,6 +711,55 @@ def test_annotated_function_of_an_installed_module_is_called(load, saved, tmp_pa
     assert load(saved(state), "taoke_test_zoo:small").model.out_features == 3
 
 
+def named_by_a_shell(architecture, source="core.file"):
+    return Use("base", source, {"path": "w.pt", "architecture": architecture})
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "net.py:Net",
+        "./net.py:Net",
+        "{folder}/net.py:Net",
+        "taoke_beside:Net",
+        "taoke_folder.inner:Net",
+        "os:system",
+    ],
+)
+def test_shell_alone_names_no_code_that_is_not_installed(tmp_path, monkeypatch, architecture):
+    """A file beside it, by whatever path, and a module in the working directory, which `python -m` looks into."""
+    for name in ("net.py", "taoke_beside.py", "taoke_folder/inner.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise SystemExit('code of a stranger')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    use = named_by_a_shell(architecture.format(folder=tmp_path))
+    with pytest.raises(BaseError, match="which no installed package brings") as caught:
+        vouched(use, None, tmp_path)
+    assert "--architecture" in caught.value.hint
+    assert vouched(use, "other/net.py:Net", tmp_path).options == {
+        "path": "w.pt",
+        "architecture": "other/net.py:Net",
+    }
+
+
+@pytest.mark.parametrize(
+    "architecture", ["torch.nn:Linear", "plugins.vision.architectures:LeNet5", "no_such_package.models:Net"]
+)
+def test_shell_names_what_is_installed(architecture):
+    """Packages, a plugin's own wherever it lies; of what is not there, the import will say it."""
+    use = named_by_a_shell(architecture)
+    assert vouched(use, None, Path("shell")) == use
+
+
+def test_architecture_is_named_for_bases_that_have_one_alone(tmp_path):
+    """It would be ignored."""
+    other = named_by_a_shell("net.py:Net", "acme.hub")
+    assert vouched(other, None, tmp_path) == other
+    with pytest.raises(BaseError, match=r"'acme\.hub' takes no architecture"):
+        vouched(other, "net.py:Net", tmp_path)
+
+
 def test_head_and_structure_exclude_each_other():
     """One of them would be ignored."""
     with pytest.raises(ValidationError, match="give `head` or `structure`, not both"):
@@ -808,7 +858,8 @@ def test_base_without_a_path_cannot_be_told_of_one(toy_run, cli):
     """The toy's base has neither a path nor a name."""
     outcome = cli("eval", toy_run.shell, "--plugin-file", TOY, "--base", "x.pt", "--json")
     assert outcome.code == 2
-    assert "the base source 'toy.halves' has neither a path nor a name" in outcome.error["message"]
+    assert "'toy.halves'" in outcome.error["message"]
+    assert "cannot be told of x.pt" in outcome.error["message"]
 
 
 def test_base_with_a_name_and_no_path_is_found_under_another_name(shell_copy, toy_run, plugin_file):
