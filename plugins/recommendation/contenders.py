@@ -10,14 +10,13 @@ import numpy as np
 import torch
 
 from core.contract import JSON, Base, Contender, Row, Split
-from plugins.recommendation.ease import Array, moments, solve
+from plugins.recommendation.ease import Array, best_penalty, moments, solve
+from plugins.recommendation.options import PENALTIES
 from plugins.recommendation.ranking import NDCG, histories, places, recommend, sparse_histories
 
 Scorer: TypeAlias = Callable[[Array], Array]
 """Scores (rows, items) from histories (rows, items)."""
 
-PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0)
-"""Of EASE, in users."""
 BATCH = 256
 """Rows that are ranked together: what is in memory is so many times the catalogue."""
 SHARES = (0.3, 1.0, 3.0, 10.0)
@@ -77,7 +76,8 @@ def trivial(base: Base, train: Split, select: Sequence[Row], items: Sequence[str
     def with_base(name: str, scores: Scorer, share: float) -> Ranker:
         return Ranker(name, items, lambda has: by_base(has) + share * scores(has))
 
-    best_ease = _best(map(fitted, PENALTIES), select)
+    penalty = best_penalty(PENALTIES, lambda penalty: fitted(penalty).ndcg(select), "the contender ease")
+    best_ease = fitted(penalty)
     return [
         Ranker("popularity", items, by_popularity),
         Ranker("item_knn", items, lambda has: has @ cosine),

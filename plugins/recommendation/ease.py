@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+
+from core.errors import DataWarning
 
 Array = NDArray[np.float64]
 SMALL = 1 << 20
@@ -36,6 +41,22 @@ def moments(histories: Array | csr_matrix) -> tuple[Array, Array]:
     means = histories.mean(0)
     centred = histories - means
     return centred.T @ centred, means
+
+
+def best_penalty(penalties: Sequence[float], score: Callable[[float], float], whose: str) -> float:
+    """The penalty with the highest score, of equal ones the first. Warns (`DataWarning`) where it is the smallest or
+    the largest and none does as well: one beyond might do better."""
+    scores = {penalty: score(penalty) for penalty in penalties}
+    best = max(scores, key=lambda penalty: scores[penalty])
+    alone = list(scores.values()).count(scores[best]) == 1
+    if len(scores) > 1 and alone and best in (min(scores), max(scores)):
+        warnings.warn(
+            f"{whose}: of EASE's penalties, {min(scores):g} to {max(scores):g}, {best:g} is best, at the edge; one"
+            " beyond might be better",
+            DataWarning,
+            stacklevel=2,
+        )
+    return best
 
 
 def solve(gram: Array, means: Array, penalty: float) -> tuple[Array, Array]:

@@ -24,7 +24,7 @@ from core.data.cache import folder
 from core.errors import BaseError, OutputError
 from core.licences import spdx
 from plugins.recommendation import options
-from plugins.recommendation.ease import Array, moments, solve
+from plugins.recommendation.ease import Array, best_penalty, moments, solve
 from plugins.recommendation.log import Ints, Log, Mask, located, pairs_unit, positions, read, users_unit
 from plugins.recommendation.models import ItemItem
 from plugins.recommendation.ranking import NDCG, recommend
@@ -140,7 +140,7 @@ def _chosen(options: options.Learned, log: Log, place: Ints, known: Mask) -> flo
         predictions = recommend(shown @ weight + bias, shown, targets, names)
         return float(np.mean([NDCG.score(prediction)[0] for prediction in predictions]))
 
-    return max(options.penalties, key=ndcg)
+    return best_penalty(options.penalties, ndcg, "the base (base.penalties)")
 
 
 def _keep(path: Path, learned: Weights) -> None:

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from core.components import Options
 
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+"""Of EASE, in users: what the base and the contender choose from."""
+
 Share = Annotated[int | float, Field(gt=0)]
 """A share below 1, or a count."""
 
@@ -119,7 +122,7 @@ class Learned(Log):
         description="the share of users to learn from; as in the dataset, where the file is the same",
     )
     penalties: list[Annotated[float, Field(gt=0)]] = Field(
-        [10.0, 30.0, 100.0, 300.0, 1000.0],
+        list(PENALTIES),
         min_length=1,
         description="EASE's penalty, in users; of several, the one that finds best a fifth of these users' items",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 
 from core.contract import Base, Row, Split
-from plugins.recommendation import contenders
+from core.errors import DataWarning
+from plugins.recommendation import contenders, options
 from plugins.recommendation.contenders import Ranker
-from plugins.recommendation.ease import ease
+from plugins.recommendation.ease import best_penalty, ease
 from plugins.recommendation.ranking import catalogue, histories
 from plugins.recommendation.tasks import Recommend, State
 
@@ -68,12 +70,31 @@ def test_ease_has_the_penalty_that_is_best_on_select(
     has = histories(splits["train"], items)
     chosen = fitted["ease"].ndcg(splits["select"])
     others = []
-    for penalty in contenders.PENALTIES:
+    for penalty in options.PENALTIES:
         weight, bias = ease(has, penalty)
         others.append(
             Ranker("other", items, lambda has, w=weight, b=bias: has @ w + b).ndcg(splits["select"])
         )
     assert chosen == max(others) > min(others)
+
+
+def test_the_rival_chooses_from_the_penalties_that_the_base_has() -> None:
+    """No less than the base does."""
+    assert tuple(options.Learned(path="log.csv").penalties) == contenders.PENALTIES
+
+
+def test_a_penalty_at_the_edge_is_said() -> None:
+    """Either one, if it alone is best; one in the middle is not, nor are equals: there is nothing to gain beyond."""
+    for best in (1.0, 9.0):
+        with pytest.warns(
+            DataWarning, match=rf"rival: of EASE's penalties, 1 to 9, {best:g} is best, at the edge"
+        ):
+            assert best_penalty([1.0, 3.0, 9.0], lambda one, best=best: -abs(one - best), "rival") == best
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        assert best_penalty([1.0, 3.0, 9.0], lambda one: -abs(one - 3), "rival") == 3.0
+        assert best_penalty([1.0, 3.0, 9.0], lambda one: 0.0, "rival") == 1.0
+        assert best_penalty([7.0], lambda one: 0.0, "rival") == 7.0
 
 
 def test_the_base_in_a_mixture_is_the_base(

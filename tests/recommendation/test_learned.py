@@ -113,7 +113,10 @@ def test_a_damaged_cache_is_said(path: Path) -> None:
 
 def test_of_several_penalties_the_one_that_finds_most_is_taken(path: Path) -> None:
     """A penalty that flattens everything loses; the origin says which one it was."""
-    origin = Learned(chosen(path, penalties=[1e9, 10.0])).load().origin
+    with pytest.warns(
+        DataWarning, match=r"the base \(base.penalties\): .*, 10 to 1e\+09, 10 is best, at the edge"
+    ):
+        origin = Learned(chosen(path, penalties=[1e9, 10.0])).load().origin
     assert origin == "log.csv: EASE on 120 users, penalty 10"
 
 
