@@ -71,12 +71,14 @@ def recommend(
     Returns:
         For each row `recommended`, the first `TOP` items with their scores, best first, and, where there is a
         target, its `rank`, from 1; for several the list `ranks`. Equal scores are ranked by a hash of the items'
-        names: neither the order of the catalogue nor the contender has a say.
+        names: neither the order of the catalogue nor the contender has a say. A score that is no number recommends
+        nothing: such a target has no rank, or None.
     """
     shuffled = np.array(_tie_order(tuple(items)), dtype=np.int64)
     place = np.empty_like(shuffled)
     place[shuffled] = np.arange(len(shuffled))
     ranked = np.where(histories[:, shuffled] != 0, -np.inf, scores[:, shuffled])
+    ranked[np.isnan(ranked)] = -np.inf
     first = min(TOP, len(shuffled))
     predictions = []
     for row, target in zip(ranked, targets, strict=True):
@@ -90,15 +92,17 @@ def recommend(
         }
         if isinstance(target, Sequence):
             prediction["ranks"] = [None if one is None else _rank(row, place[one]) for one in target]
-        elif target is not None:
-            prediction["rank"] = _rank(row, place[target])
+        elif target is not None and (rank := _rank(row, place[target])) is not None:
+            prediction["rank"] = rank
         predictions.append(prediction)
     return predictions
 
 
-def _rank(row: Scores, at: int) -> int:
-    """From 1, among scores in the order in which equal ones are ranked."""
+def _rank(row: Scores, at: int) -> int | None:
+    """From 1, among scores in the order in which equal ones are ranked; None where there is nothing to rank by."""
     score = row[at]
+    if score == -np.inf:
+        return None
     return int(np.count_nonzero(row > score) + np.count_nonzero(row[:at] == score)) + 1
 
 

@@ -40,6 +40,22 @@ def test_without_a_target_there_is_no_rank() -> None:
     assert [metric.score(prediction) for metric in (NDCG, RECALL, MRR)] == [(0.0, 1.0)] * 3
 
 
+def test_a_score_that_is_no_number_gains_nothing() -> None:
+    """It stands behind every number, and a model of nothing else finds nothing, whatever is asked."""
+    scores = np.arange(15.0)[None]
+    scores[0, [3, 14]] = np.nan
+    for targets in ([14, 13, 3], 14):
+        (prediction,) = recommend(scores, np.zeros((1, 15)), [targets], ITEMS)
+        assert next(iter(prediction["recommended"])) == "item13"
+        assert not {"item3", "item14"} & set(prediction["recommended"])
+        assert prediction.get("ranks", [None, 1, None]) == [None, 1, None]
+        assert "rank" not in prediction
+    for targets in ([0, 1, 2], 0):
+        (nothing,) = recommend(np.full((1, 15), np.nan), np.zeros((1, 15)), [targets], ITEMS)
+        assert nothing["recommended"] == {}
+        assert [metric.score(nothing) for metric in (NDCG, RECALL, MRR)] == [(0.0, 1.0)] * 3
+
+
 @given(st.permutations(ITEMS), st.lists(st.integers(0, 2), min_size=15, max_size=15))
 def test_ties_are_broken_by_names_alone(order: list[str], levels: list[int]) -> None:
     """The same scores in a catalogue of another order give the same ranking."""
