@@ -14,6 +14,7 @@ from core.edits import axis_size
 from core.errors import DataError, nearest
 from plugins.recommendation import contenders, options
 from plugins.recommendation.imports import imported
+from plugins.recommendation.log import located
 from plugins.recommendation.ranking import MRR, NDCG, RECALL, catalogue, recommend
 
 LISTED = 30
@@ -134,10 +135,10 @@ class Recommend:
     def _history(self, text: str, state: State) -> list[str]:
         known = self._place(state)
         if text.startswith("@"):
-            return _listed(Path(text[1:]), known)
+            return _listed(located(text[1:]), known)
         python = self._options.inputs == "python"
         if python and text.endswith(".py"):
-            return sorted(_imports(Path(text)).intersection(known))
+            return sorted(_imports(located(text)).intersection(known))
         whole = text.strip()
         typed = {whole} if whole in known else {name.strip() for name in text.split(",")} - {""}
         unknown = sorted(typed.difference(known))
@@ -185,11 +186,15 @@ def _listed(path: Path, known: Collection[str]) -> list[str]:
 
 
 def _imports(path: Path) -> set[str]:
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file", "check the path")
     try:
         return imported(path.read_bytes(), path.name)
-    except (OSError, SyntaxError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file", "check the path") from error
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}", "give a file that you may read"
+        ) from error
+    except (SyntaxError, ValueError) as error:
         raise DataError(
             f"{path}: expected Python source: {error}", "give a file that Python can compile"
         ) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from core.errors import DataError, DataWarning
 from plugins.recommendation import options
 from plugins.recommendation.interactions import Interactions
+from plugins.recommendation.learned import Learned
 from plugins.recommendation.log import columns, read
 
 
@@ -182,6 +185,34 @@ def test_an_empty_file_is_refused(tmp_path: Path, logs: Any) -> None:
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """By its name."""
     refused(tmp_path / "none.csv", r"none\.csv")
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, logs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dataset's and the base's; the home of somebody who has none is refused."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TAOKE_CACHE", str(tmp_path / "cache"))
+    logs.write(tmp_path / "log.csv", ["user", "item"], [["a", "x"], ["a", "y"], ["b", "x"], ["b", "y"]])
+    assert len(pairs(Path("~/log.csv"))) == 4
+    base = Learned(options.Learned(path="~/log.csv", penalties=[10.0])).load()
+    assert base.preprocessing["task"]["items"] == ["x", "y"]
+    refused(Path("~nobody-of-that-name/log.csv"), "no such home folder")
+
+
+@pytest.mark.parametrize("closed", ["log.csv", "."])
+def test_a_file_or_folder_without_permission_is_refused(
+    tmp_path: Path, logs: Any, request: pytest.FixtureRequest, closed: str
+) -> None:
+    """With what to do about it, by the dataset and by the base."""
+    folder = Path(tempfile.mkdtemp())  # pytest's own are closed to others
+    path = logs.write(folder / "log.csv", logs.header(), logs.readers())
+    request.addfinalizer(lambda: shutil.rmtree(folder))
+    request.addfinalizer(lambda: folder.chmod(0o700))
+    folder.chmod(0o755)
+    (folder / closed).chmod(0)
+    request.getfixturevalue("as_nobody")
+    assert "chmod" in refused(path, r"log\.csv may not be read: no permission").hint
+    with pytest.raises(DataError, match="no permission"):
+        Learned(options.Learned(path=str(path))).load()
 
 
 def test_one_user_and_one_item_are_refused(tmp_path: Path, logs: Any) -> None:

@@ -88,6 +88,17 @@ def test_files_that_cannot_be_read_are_refused(task: Recommend, tmp_path: Path) 
         task.parse([str(path)], STATE)
 
 
+def test_a_file_without_permission_is_refused(
+    task: Recommend, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """One of Python, and one of items; pytest's own folder is closed to others."""
+    request.getfixturevalue("as_nobody")
+    for text in (f"{tmp_path}/mine.py", f"@{tmp_path}/mine.txt"):
+        with pytest.raises(DataError, match=r"cannot be read.*Permission denied") as caught:
+            task.parse([text], STATE)
+        assert caught.value.hint
+
+
 ITEMS: State = {"items": ["a film, long", "heat", "10", "casino"]}
 
 
@@ -127,6 +138,16 @@ def test_items_may_stand_in_a_file(of_items: Recommend, tmp_path: Path) -> None:
         of_items.parse([f"@{path}"], ITEMS)
     with pytest.raises(DataError, match=r"none.txt cannot be read"):
         of_items.parse([f"@{tmp_path / 'none.txt'}"], ITEMS)
+
+
+def test_a_file_of_items_may_lie_at_home(
+    of_items: Recommend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No command line writes the `~` behind an `@` out."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.txt").write_text("heat\n", encoding="utf-8")
+    (found,) = of_items.parse(["@~/mine.txt"], ITEMS)
+    assert found.inputs["history"] == ["heat"]
 
 
 def test_several_targets_stay_several(of_items: Recommend, rng: torch.Generator) -> None:
