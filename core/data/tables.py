@@ -54,13 +54,17 @@ def read_table(
     source = open_source(path)
     wanted = _found(source, columns, optional or {})
     size = path.stat().st_size * (1 if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson") else 8)
-    if size > LARGE:
-        table = _cached(source, wanted, columns)
-    else:
-        import pyarrow as pa
-
-        table = pa.Table.from_batches(list(_checked(source, wanted, columns)), _schema(wanted))
+    table = _read(source, wanted, columns, size)
     return table.replace_schema_metadata({"path": str(path)})
+
+
+def read_source(
+    source: Source, columns: Mapping[str, type], *, optional: Mapping[str, type] | None = None, form: str
+) -> pa.Table:
+    """As `read_table`, from a source of a plugin's own, which has these columns. `form` names, for the cache, the way
+    in which it reads a file: what it depends on beside the file's bytes. `place` is the source's own."""
+    _require_pyarrow()
+    return _read(source, {**columns, **(optional or {})}, columns, source.path.stat().st_size, form)
 
 
 def column_names(path: Path) -> list[str]:
@@ -131,6 +135,16 @@ def _require_pyarrow() -> None:
         raise ComponentError(
             "tables are read with pyarrow, which is not installed", "pip install pyarrow"
         ) from error
+
+
+def _read(
+    source: Source, wanted: Mapping[str, type], required: Mapping[str, type], size: int, form: str = ""
+) -> pa.Table:
+    import pyarrow as pa
+
+    if size > LARGE:
+        return _cached(source, wanted, required, form)
+    return pa.Table.from_batches(list(_checked(source, wanted, required)), _schema(wanted))
 
 
 def _found(source: Source, columns: Mapping[str, type], optional: Mapping[str, type]) -> dict[str, type]:
@@ -204,7 +218,7 @@ def _checked(
         )
 
 
-def _cached(source: Source, wanted: Mapping[str, type], required: Mapping[str, type]) -> pa.Table:
+def _cached(source: Source, wanted: Mapping[str, type], required: Mapping[str, type], form: str) -> pa.Table:
     """The table in the cache, made where it is missing.
 
     A kept file's name says of what it was made: a hash of the source's path, one of its content, one of the columns.
@@ -213,7 +227,9 @@ def _cached(source: Source, wanted: Mapping[str, type], required: Mapping[str, t
 
     folder = cache.folder() / "tables"
     described = {name: [kind.__name__, name in required] for name, kind in wanted.items()}
-    columns = _hash(json.dumps([FORM, source.path.suffixes[-2:], list(described.items())]).encode(), 8)
+    columns = _hash(
+        json.dumps([FORM, form or source.path.suffixes[-2:], list(described.items())]).encode(), 8
+    )
     with source.path.open("rb") as file:
         content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     kept = folder / f"{_hash(os.fsencode(source.path.resolve()), 8)}-{content}-{columns}.arrow"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from core.data.stored import readable
 from core.errors import BaseError
 from core.hub import offline_where_unreachable
 
@@ -23,14 +24,10 @@ def located(name: str, revision: str | None) -> Path:
     """The folder with a model's files: `name` itself, or its copy in the hub's cache, fetched where it is not there.
     Raises `BaseError`."""
     path = Path(name).expanduser()
-    try:
+    with readable(path, BaseError):
         if path.is_dir():
             return path
         there, file = path.exists(), path.is_file()
-    except OSError as error:
-        raise BaseError(
-            f"{name!r} cannot be read: {error.strerror}", "check the path and its permissions"
-        ) from error
     if there or not _may_be_on_the_hub(name):
         raise BaseError(
             f"{name!r} is no folder" + (", it is a file" if file else " here"),

@@ -16,18 +16,13 @@ from numpy.typing import NDArray
 from core.contract import REPORT, SELECT, TRAIN, Row
 from core.data.labels import Coded, check_labels
 from core.data.rows import Lazy
-from core.data.splits import assign
-from core.data.tables import coded, column_names, digests, place, read_table
+from core.data.splits import NAMES, assign
+from core.data.stored import readable
+from core.data.tables import coded, column_names, digests, place, read_source, read_table
 from core.errors import DataError, DataWarning
 from plugins.nlp import options
 from plugins.nlp.data import windows
-
-HERE = {
-    TRAIN: ("train", "training"),
-    SELECT: ("select", "dev", "valid", "validation", "val"),
-    REPORT: ("report", "test", "testing"),
-}
-"""The names of a folder's files, by split."""
+from plugins.nlp.lines import Lines, decoded
 
 LISTED = 5
 """How many places a message names before it counts the rest."""
@@ -60,7 +55,10 @@ class Texts:
 
     def _splits(self) -> dict[str, Part]:
         files = files_of(self._options.path)
-        read = {name: source_of(path, self._options) for name, path in files.items()}
+        read = {
+            name: source_of(path, self._options, shared=name == TRAIN and SELECT not in files)
+            for name, path in files.items()
+        }
         if list(read) == [TRAIN]:
             return self._share_out(read[TRAIN], ("select", "report"))
         if SELECT not in read:
@@ -69,6 +67,12 @@ class Texts:
 
     def _share_out(self, source: Source, parts: Sequence[str]) -> dict[str, Part]:
         splits = self._options.splits
+        if source.groups is not None and splits.how in ("random", "stratified"):
+            raise DataError(
+                f"data.group is {self._options.group!r}, and data.splits.how is {splits.how}, which tears groups apart:"
+                " rows of one would stand in several splits",
+                "write data.splits={how: grouped}, or leave data.group out",
+            )
         places = assign(
             splits,
             len(source.texts),
@@ -85,7 +89,9 @@ class Texts:
 
 class Plain:
     """Running text in windows of whole lines. A row's `inputs` is `{"text": ...}`, its `group` the thousandth
-    part of the text that it is of: neighbouring windows are alike, and intervals resample them together."""
+    part of the text that it is of: neighbouring windows are alike, and intervals resample them together.
+
+    All of it is held in memory, several times its size: for a few hundred megabytes of text, no more."""
 
     def __init__(self, options: options.Plain) -> None:
         self._options = options
@@ -94,7 +100,8 @@ class Plain:
         """The first part of the text is `train`, the next `select`, the last `report`; each ends with a line. Raises
         `DataError` where a file is missing, empty, or in another encoding."""
         o = self._options
-        text = "".join(read_text(path, o.encoding) for path in text_files(Path(o.path).expanduser()))
+        files = text_files(Path(o.path).expanduser())
+        text = "".join(piece for path in files for piece in decoded(path, o.encoding)).replace("\r\n", "\n")
         pieces = list(windows(text, o.window))
         if len(pieces) < 10:
             raise DataError(
@@ -112,15 +119,16 @@ class Plain:
 
 def text_files(path: Path) -> list[Path]:
     """The file itself, or the *.txt files of a folder by name. Raises `DataError`."""
-    if not path.is_dir():
+    inside = _files_in(path)
+    if inside is None:
         return [_file(path)]
-    found = sorted(path.glob("*.txt"))
+    found = [name for name in inside if name.endswith(".txt")]
     if not found:
-        there = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
+        there = ", ".join(inside[:8]) or "no file"
         raise DataError(
             f"{path} has no .txt file; it has {there}", "give a text file, or a folder of .txt files"
         )
-    return found
+    return [path / name for name in found]
 
 
 @dataclass(frozen=True)
@@ -135,22 +143,6 @@ class Source:
     groups: Coded | None = None
     times: NDArray[np.float64] | None = None
     given: Coded | None = None
-
-    def refuse_empty(self) -> None:
-        """Raises `DataError` where a text is missing, or nothing but white space."""
-        empty: list[int] = []
-        start = 0
-        for chunk in self.texts.chunks:  # a whole column's copies might be large
-            bare = pc.fill_null(pc.utf8_trim_whitespace(chunk), "")
-            empty += (np.flatnonzero(np.asarray(pc.equal(bare, ""))) + start).tolist()
-            start += len(chunk)
-        if empty:
-            shown = "; ".join(self.where(place) for place in empty[:LISTED])
-            more = f"; and {len(empty) - LISTED} more" if len(empty) > LISTED else ""
-            raise DataError(
-                f"{len(empty)} of {len(self.texts)} rows have no text: {shown}{more}",
-                "fill in or remove these rows",
-            )
 
 
 @dataclass(frozen=True)
@@ -177,13 +169,17 @@ class Part:
         return Row({"text": source.texts[place].as_py()}, source.labels[place], group)
 
 
-def source_of(path: Path, options: options.Texts) -> Source:
-    """The rows of a file. Raises `DataError` where it has none, or one without a text."""
-    source = label_first(path, options.encoding) if is_lines(path, options) else table(path, options)
-    if not len(source.texts):
-        raise DataError(f"{path} is empty: it has no row with a text", "check the path")
-    source.refuse_empty()
-    return source
+def source_of(path: Path, options: options.Texts, *, shared: bool = False) -> Source:
+    """The rows of a file, with what its splits go by where they are to be `shared` out. Raises `DataError` where it has
+    none, or one without a text."""
+    if is_lines(path, options):
+        if options.group:
+            raise DataError(
+                f"{path} has lines of a label and a text, and no column {options.group!r} for data.group",
+                "give a table, or leave data.group out",
+            )
+        return label_first(path, options.encoding)
+    return table(path, options, shared=shared)
 
 
 def files_of(path: str | options.Files) -> dict[str, Path]:
@@ -192,15 +188,16 @@ def files_of(path: str | options.Files) -> dict[str, Path]:
         named = {TRAIN: path.train, SELECT: path.select, REPORT: path.report}
         return {name: _file(Path(file).expanduser()) for name, file in named.items() if file is not None}
     found = Path(path).expanduser()
-    if not found.is_dir():
+    names = _files_in(found)
+    if names is None:
         return {TRAIN: _file(found)}
-    names = sorted(file.name for file in found.iterdir() if file.is_file() and not file.name.startswith("."))
     files: dict[str, Path] = {}
-    for split, words in HERE.items():
+    for split in (TRAIN, SELECT, REPORT):
         matching = [
             name
             for name in names
-            if set(name.lower().replace("_", ".").replace("-", ".").split(".")) & set(words)
+            if split
+            in {NAMES.get(word) for word in name.lower().replace("_", ".").replace("-", ".").split(".")}
         ]
         if len(matching) > 1:
             raise DataError(
@@ -219,8 +216,20 @@ def files_of(path: str | options.Files) -> dict[str, Path]:
     return files
 
 
+def _files_in(path: Path) -> list[str] | None:
+    """The names of a folder's files, sorted, without hidden ones; None where it is no folder."""
+    with readable(path):
+        if not path.is_dir():
+            return None
+        return sorted(
+            file.name for file in path.iterdir() if file.is_file() and not file.name.startswith(".")
+        )
+
+
 def _file(path: Path) -> Path:
-    if not path.is_file():
+    with readable(path):
+        there = path.is_file()
+    if not there:
         raise DataError(f"there is no file {path}", "check the path")
     return path
 
@@ -234,47 +243,26 @@ def is_lines(path: Path, options: options.Texts) -> bool:
 
 
 def label_first(path: Path, encoding: str) -> Source:
-    """Lines of a label, white space, and a text; empty lines are left out. Raises `DataError`."""
-    labels: list[str] = []
-    texts: list[str | None] = []
-    numbers: list[int] = []
-    for number, line in enumerate(
-        read_text(path, encoding).split("\n"), 1
-    ):  # splitlines would also cut at U+0085
-        if not line.strip():
-            continue
-        label, *rest = line.strip().split(maxsplit=1)
-        labels.append(label)
-        texts.append(rest[0] if rest else None)
-        numbers.append(number)
-    lines = np.array(numbers, np.int64)
-    column = pa.chunked_array([pa.array(texts, pa.string())], pa.string())
-    return Source(path, column, Coded.of(labels), lambda row: f"{path}, line {lines[row]}")
+    """Lines of a label, white space, and a text; empty lines are left out. A large file's are kept in the cache, and
+    mapped into memory. Raises `DataError`."""
+    lines = Lines(path, encoding)
+    read = read_source(lines, {"label": str}, optional={"text": str}, form=lines.form)
 
+    def where(row: int) -> str:
+        return f"{path}, {lines.place(row)}"
 
-def read_text(path: Path, encoding: str) -> str:
-    """A file's text. Raises `DataError` that names the line where it is not in that encoding."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
+    found = read["text"]
+    if found.null_count:
+        empty = np.flatnonzero(found.is_null().to_numpy())
+        shown = "; ".join(where(int(row)) for row in empty[:LISTED])
+        more = f"; and {len(empty) - LISTED} more" if len(empty) > LISTED else ""
         raise DataError(
-            f"{path} cannot be read: {error.strerror}", "check the path and its permissions"
-        ) from error
-    try:
-        return data.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n")
-    except LookupError:
-        raise DataError(
-            f"there is no encoding {encoding!r}", "use utf-8, latin-1, cp1252, utf-16, ..."
-        ) from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} is no {encoding}",
-            "write the file as UTF-8, or say what it is: data.encoding=latin-1 (or cp1252, utf-16, ...)",
-        ) from error
+            f"{len(empty)} of {len(found)} rows have no text: {shown}{more}", "fill in or remove these rows"
+        )
+    return Source(path, found, coded(read["label"]), where)
 
 
-def table(path: Path, options: options.Texts) -> Source:
+def table(path: Path, options: options.Texts, *, shared: bool) -> Source:
     """The columns of a table that the options name, or whose names are those that people give them. Raises
     `DataError`."""
     if options.encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
@@ -284,16 +272,11 @@ def table(path: Path, options: options.Texts) -> Source:
         )
     header = column_names(path)
     text, label = columns(path, header, options.text, options.label)
-    splits = options.splits
-    by = splits.by or ("split" if splits.how == "column" else None)
-    group = options.group or (by if splits.how == "grouped" else None)
+    group, time, given = split_columns(options) if shared else (options.group, None, None)
     wanted: dict[str, type] = dict.fromkeys([*text, label], str)
-    if group:
-        wanted[group] = str
-    if by and splits.how == "column":
-        wanted[by] = str
-    if by and splits.how == "time":
-        wanted[by] = datetime
+    wanted |= {name: str for name in (group, given) if name}
+    if time:
+        wanted[time] = datetime
     read = read_table(path, wanted)
     joined = read[text[0]]
     if len(text) > 1:
@@ -304,9 +287,30 @@ def table(path: Path, options: options.Texts) -> Source:
         coded(read[label]),
         where=lambda row: place(read, row),
         groups=coded(read[group]) if group else None,
-        times=read[by].to_numpy() if by and splits.how == "time" else None,
-        given=coded(read[by]) if by and splits.how == "column" else None,
+        times=read[time].to_numpy() if time else None,
+        given=coded(read[given]) if given else None,
     )
+
+
+def split_columns(options: options.Texts) -> tuple[str | None, str | None, str | None]:
+    """The columns of groups, of times, and of splits, as far as these options need or name them. Raises `DataError`."""
+    how, by, group = options.splits.how, options.splits.by, options.group
+    if how == "grouped":
+        if group and by and group != by:
+            raise DataError(
+                f"data.group is {group!r} and data.splits.by {by!r}: rows are grouped by one column",
+                "leave data.splits.by out, or write the same column in both",
+            )
+        return group or by, None, None
+    if how == "leave_last" and not (group and by):
+        missing = " and ".join(name for name, it in (("data.group", group), ("data.splits.by", by)) if not it)
+        raise DataError(
+            f"data.splits.how is leave_last, which leaves each group's latest rows, and {missing} is not given",
+            "write data.group=COLUMN, whose rows they are (an author), and data.splits.by=COLUMN, when they are from",
+        )
+    if how in ("time", "leave_last"):
+        return group, by, None
+    return group, None, (by or "split") if how == "column" else None
 
 
 def columns(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import yaml
 
@@ -15,7 +18,9 @@ import core
 from core.contract import Choice
 from core.errors import DataError
 from core.recipe import find, read, resolve
+from plugins.nlp import options
 from plugins.nlp.complete import choices
+from plugins.nlp.texts import Texts
 
 
 def chosen(path: object, base: Path | str, **data: object) -> dict[str, Choice]:
@@ -81,6 +86,83 @@ def test_splits_are_what_the_data_allow(encoder: Path, tmp_path: Path, how: str)
     choice = chosen(str(path), encoder)["data.splits"]
     assert choice.value["how"] == ("column" if how == "column" else "random")
     assert {"column": "has a column 'split'", "random": "too few", "files": "has its file"}[how] in choice.why
+
+
+def test_groups_are_not_torn_apart(encoder: Path, tmp_path: Path) -> None:
+    """Where the recipe says which rows belong together, though labels could be kept in their shares; it resolves."""
+    path = tmp_path / "a.csv"
+    rows = [f"film {i},{'ab'[i % 2]},author {i // 4}\n" for i in range(80)]
+    path.write_text("text,label,author\n" + "".join(rows))
+    choice = chosen(str(path), encoder, group="author")["data.splits"]
+    assert choice.value == {"how": "grouped", "select": 0.1, "report": 0.2}
+    assert "20 groups in the column 'author'" in choice.why
+    given = {"data": {"path": str(path), "group": "author"}, "base.name": str(encoder)}
+    splits = Texts(options.Texts.model_validate(_data(resolve("nlp/texts", given)))).rows()
+    groups = [{row.group for row in rows} for rows in splits.values()]
+    assert sum(map(len, groups)) == len(set().union(*groups)) == 20
+
+
+def _data(resolved: Any) -> dict[str, Any]:
+    """The dataset's options in a resolved recipe."""
+    content = resolved.recipe.to_json()["data"]
+    return {key: value for key, value in content.items() if key != "dataset"}
+
+
+@pytest.mark.parametrize("how", ["leave_last", "time"])
+def test_splits_of_the_user_s_own_are_left_as_they_are(encoder: Path, tmp_path: Path, how: str) -> None:
+    """Their columns are no matter of what is chosen."""
+    rows = [f"film {i},{'ab'[i % 2]},author {i // 4},{2000 + i}\n" for i in range(80)]
+    (tmp_path / "a.csv").write_text("text,label,author,year\n" + "".join(rows))
+    splits = {"how": how, "by": "year", "select": 1, "report": 1}
+    found = chosen(str(tmp_path / "a.csv"), encoder, group="author", splits=splits)
+    assert found["fine_tune.batch_size"].why == "about 78 texts to train on"
+
+
+@pytest.mark.parametrize(
+    ("config", "rate", "said"),
+    [
+        ({"hidden_size": 384}, 2e-4, "a small encoder, 384 wide"),
+        ({"hidden_size": 512}, 2e-4, "a small encoder, 512 wide"),
+        ({"hidden_size": 768}, 3e-5, "an encoder 768 wide"),
+        ({"dim": 768}, 3e-5, "an encoder 768 wide"),
+        ({"d_model": 768}, 3e-5, "an encoder of unknown width"),
+        ([], 3e-5, "an encoder of unknown width"),
+        (None, 3e-5, "an encoder of unknown width"),
+    ],
+)
+def test_the_rate_goes_by_the_encoder_s_width(
+    reviews: Callable[..., Path], tmp_path: Path, config: object, rate: float, said: str
+) -> None:
+    """A low one where nothing tells it."""
+    (tmp_path / "base").mkdir()
+    if config is not None:
+        (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    choice = chosen(str(reviews()), tmp_path / "base")["fine_tune.lr"]
+    assert (choice.value, choice.why) == (rate, said)
+
+
+@pytest.mark.parametrize("revision", [None, "v1"])
+def test_a_base_in_the_hub_s_cache_tells_its_width_and_its_tokens(
+    encoder: Path,
+    reviews: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    revision: str | None,
+) -> None:
+    """As a folder does; the recipe's own is known before it was fetched."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    default = chosen(str(reviews()), "sentence-transformers/all-MiniLM-L6-v2")
+    assert default["fine_tune.lr"].why == "a small encoder, 384 wide"
+    root, commit = tmp_path / "hub" / "models--acme--tiny", "0" * 40
+    shutil.copytree(encoder, root / "snapshots" / commit)
+    (root / "refs").mkdir()
+    (root / "refs" / (revision or "main")).write_text(commit)
+    recipe = read(find("nlp/texts").path)
+    recipe["data"]["path"] = str(reviews())
+    recipe["base"] = {"source": "transformers", "name": "acme/tiny", "revision": revision}
+    found = {choice.key: choice for choice in choices(recipe)}
+    assert found["fine_tune.lr"].why == "a small encoder, 32 wide"
+    assert found["task.longest"].why == "the longest text has 8 tokens"
 
 
 def test_no_more_is_held_out_than_tells_enough(encoder: Path, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,10 +14,12 @@ import pyarrow.parquet
 import pytest
 
 from core.contract import Row
+from core.data import tables
 from core.data.rows import is_streamed
 from core.errors import DataError, DataWarning
+from plugins.nlp import lines as lines_module
 from plugins.nlp import options
-from plugins.nlp.texts import Texts
+from plugins.nlp.texts import Plain, Texts, label_first
 
 ROWS = [(f"text number {i}", "even" if i % 2 == 0 else "odd") for i in range(20)]
 
@@ -93,6 +97,67 @@ def test_splits_may_come_from_a_column_or_keep_groups_together(tmp_path: Path) -
     assert sum(map(len, groups)) == len(set().union(*groups)) == 5
 
 
+AUTHORS = [(text, label, f"author {i // 4}", str(2000 + i % 4)) for i, (text, label) in enumerate(ROWS)]
+
+
+def authors(folder: Path) -> str:
+    """ROWS with their authors, each of whom wrote four, in four years."""
+    return csv(folder / "a.csv", AUTHORS, ("text", "label", "author", "year"))
+
+
+def test_groups_stay_together_by_the_dataset_s_column_alone(tmp_path: Path) -> None:
+    """`splits.by` need not name it again."""
+    grouped = texts(authors(tmp_path), group="author", splits={"how": "grouped"})
+    assert {row.group for rows in grouped.values() for row in rows} == {row[2] for row in AUTHORS}
+    assert not {row.group for row in grouped["train"]} & {row.group for row in grouped["report"]}
+
+
+def test_the_last_text_of_each_group_is_left_out(tmp_path: Path) -> None:
+    """Groups as `data.group` says, times as `splits.by`."""
+    left = texts(authors(tmp_path), group="author", splits={"how": "leave_last", "by": "year"})
+    years = {row[0]: row[3] for row in AUTHORS}
+    found = {name: {years[row.inputs["text"]] for row in rows} for name, rows in left.items()}
+    assert found == {"train": {"2000", "2001"}, "select": {"2002"}, "report": {"2003"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "hint"),
+    [
+        ({"group": "author"}, "how is random, which tears groups apart", "splits={how: grouped}"),
+        ({"group": "author", "splits": {"how": "stratified"}}, "how is stratified, which tears", "grouped"),
+        ({"group": "author", "splits": {"how": "grouped", "by": "year"}}, "'author' and .*'year'", "leave"),
+        ({"splits": {"how": "leave_last", "by": "year"}}, "and data.group is not given", "(an author)"),
+        ({"group": "author", "splits": {"how": "leave_last"}}, "and data.splits.by is not", "splits.by=COL"),
+    ],
+)
+def test_splits_that_contradict_groups_are_refused(
+    tmp_path: Path, given: dict[str, object], said: str, hint: str
+) -> None:
+    """The error says which options do, and what to write."""
+    with pytest.raises(DataError, match=said) as caught:
+        texts(authors(tmp_path), **given)
+    assert hint in caught.value.hint
+
+
+def test_groups_do_not_hinder_files_of_splits(tmp_path: Path) -> None:
+    """Nothing is split by chance there, and intervals resample the groups."""
+    parts = {"train": AUTHORS[:12], "select": AUTHORS[12:16], "report": AUTHORS[16:]}
+    header = ("text", "label", "author", "year")
+    files = {name: csv(tmp_path / f"{name}.csv", part, header) for name, part in parts.items()}
+    assert {row.group for row in texts(files, group="author")["report"]} == {"author 4"}
+
+
+def test_only_what_is_split_needs_the_columns_of_splits(tmp_path: Path) -> None:
+    """A report file without times, where train gives its latest to select."""
+    header = ("text", "label", "author", "year")
+    files = {
+        "train": csv(tmp_path / "train.csv", AUTHORS[:16], header),
+        "report": csv(tmp_path / "b.csv", ROWS[16:]),
+    }
+    splits = texts(files, splits={"how": "time", "by": "year", "select": 4})
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 12, "select": 4, "report": 4}
+
+
 def test_columns_are_guessed_and_the_user_is_told(tmp_path: Path) -> None:
     """Well-known names first; then the one that is left."""
     path = csv(
@@ -118,6 +183,88 @@ def test_lines_of_label_and_text_are_read_in_their_encoding(tmp_path: Path) -> N
     path.write_bytes("".join(f"{y}\t {t} caf\xe9 \x85 end\r\n\r\n" for t, y in ROWS).encode("latin-1"))
     rows = texts(str(path), encoding="latin-1")["train"]
     assert all(row.inputs["text"].endswith("caf\xe9 \x85 end") for row in rows)
+
+
+def test_lines_are_read_in_blocks_and_large_files_stay_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rows wherever blocks end; texts are mapped from the cache, where each encoding has its own."""
+    rows = [(f"{text} caf\xe9", label) for text, label in ROWS]
+    path = tmp_path / "rows.all"
+    path.write_text("\n".join(f"{label} {text}\r\n" for text, label in rows), encoding="utf-8")
+    whole = label_first(path, "utf-8")
+    monkeypatch.setenv("TAOKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tables, "LARGE", 0)
+    for size in (1, 7, 64):
+        monkeypatch.setattr(lines_module, "BLOCK", size)
+        found = label_first(path, "utf-8")
+        assert found.texts.to_pylist() == whole.texts.to_pylist() == [text for text, _ in rows]
+        assert list(found.labels) == [label for _, label in rows]
+        assert found.where(19) == f"{path}, line 39"
+        for kept in (tmp_path / "cache").rglob("*.arrow"):
+            kept.unlink()
+    monkeypatch.setattr(lines_module, "BLOCK", 2 << 20)
+    assert label_first(path, "latin-1").texts[0].as_py() == "text number 0 caf\xc3\xa9"
+    assert label_first(path, "utf8").texts[0].as_py() == "text number 0 caf\xe9"
+    before = pa.total_allocated_bytes()
+    held = label_first(path, "utf-8").texts
+    assert pa.total_allocated_bytes() == before
+    assert len(held) == 20
+
+
+@pytest.mark.parametrize("size", [1, 5, 1 << 20])
+def test_a_wrong_line_is_counted_over_the_blocks_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """One in another encoding, one without a text."""
+    monkeypatch.setattr(lines_module, "BLOCK", size)
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a one\n\nb two\na caf\xe9 it is\n")
+    with pytest.raises(DataError, match=r"a\.txt, line 4: byte 0xe9 is no utf-8"):
+        texts(str(path))
+    path.write_bytes(b"a one\n\nb two\na\n")
+    with pytest.raises(DataError, match=r"1 of 3 rows have no text: .*a\.txt, line 4\n"):
+        label_first(path, "utf-8")
+
+
+@pytest.mark.parametrize("encoding", ["nosuch", "hex"])
+def test_what_is_no_encoding_is_told(tmp_path: Path, encoding: str) -> None:
+    """An unknown name, and one of what gives no text."""
+    (tmp_path / "a.txt").write_text("a one\nb two\n")
+    with pytest.raises(DataError, match=f"no encoding '{encoding}'") as caught:
+        label_first(tmp_path / "a.txt", encoding)
+    assert "latin-1" in caught.value.hint
+
+
+@pytest.mark.parametrize("form", ["utf-16", "utf-16-le", "utf-8-sig"])
+def test_other_encodings_and_marks_of_byte_order_are_read(tmp_path: Path, form: str) -> None:
+    """The mark is no part of the first label."""
+    (tmp_path / "a.txt").write_text("a one\nb two\n", encoding=form)
+    read = label_first(tmp_path / "a.txt", "utf-8" if form == "utf-8-sig" else form)
+    assert (list(read.labels), read.texts.to_pylist()) == (["a", "b"], ["one", "two"])
+
+
+def test_lines_have_no_groups(tmp_path: Path) -> None:
+    """A column that cannot be there is not passed over."""
+    with pytest.raises(DataError, match=r"no column 'author' for data\.group"):
+        texts(written(tmp_path, "all"), group="author")
+
+
+@pytest.mark.parametrize("refusing", ["iterdir", "stat"])
+@pytest.mark.parametrize("dataset", ["texts", "plain"])
+def test_a_folder_without_permission_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusing: str, dataset: str
+) -> None:
+    """It may not be listed, or the one above it not be searched."""
+
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, refusing, refuse)
+    read = texts if dataset == "texts" else lambda path: Plain(options.Plain(path=path)).rows()
+    with pytest.raises(DataError, match="may not be read: no permission") as caught:
+        read(str(tmp_path))
+    assert "chmod" in caught.value.hint
 
 
 Write = Callable[[Path], object]
