@@ -16,6 +16,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+EMBEDDED = ("nlp/reference", "recommendation/imports", "vision/digits")
+"""The recipes whose data and base come with the project; the others ask for files of the user's."""
 
 
 def setting_of_this_run() -> dict[str, str]:

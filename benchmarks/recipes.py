@@ -13,11 +13,8 @@ import tempfile
 import time
 from typing import Any
 
-from benchmarks import keep, run_recipe, setting_of_this_run
+from benchmarks import EMBEDDED, keep, run_recipe, setting_of_this_run
 from core.recipe import default_name
-
-EMBEDDED = ("nlp/reference", "recommendation/imports", "vision/digits")
-"""The recipes whose data and base come with the project; the others ask for files of the user's."""
 
 
 def main() -> int:

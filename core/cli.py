@@ -72,6 +72,14 @@ BasePath = Annotated[
         "--base", metavar="PATH", help="Where the shell's base is, if no longer where the run had it."
     ),
 ]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture",
+        metavar="FILE.py:NAME",
+        help="The code that makes the shell's base, where it is not installed.",
+    ),
+]
 
 
 class Output:
@@ -191,6 +199,7 @@ def evaluate(
     shell: Shell,
     device: Device = "cpu",
     base: BasePath = None,
+    architecture: Architecture = None,
     plugin_file: PluginFile = None,
     as_json: Json = False,
 ) -> None:
@@ -199,7 +208,9 @@ def evaluate(
     with _reporting(as_json=as_json) as output:
         from core.shell.read import load
 
-        adapted = load(shell, device=device, plugin_files=plugin_file or (), base=base)
+        adapted = load(
+            shell, device=device, plugin_files=plugin_file or (), base=base, architecture=architecture
+        )
         scores, recorded = adapted.evaluate(), adapted.recorded
         same = scores == recorded
         document = {
@@ -231,6 +242,7 @@ def predict(
     ],
     device: Device = "cpu",
     base: BasePath = None,
+    architecture: Architecture = None,
     plugin_file: PluginFile = None,
     as_json: Json = False,
 ) -> None:
@@ -238,7 +250,9 @@ def predict(
     with _reporting(as_json=as_json) as output:
         from core.shell.read import load
 
-        predictions = load(shell, device=device, plugin_files=plugin_file or (), base=base).predict(inputs)
+        predictions = load(
+            shell, device=device, plugin_files=plugin_file or (), base=base, architecture=architecture
+        ).predict(inputs)
         document = [{"input": given, **row} for given, row in zip(inputs, predictions, strict=True)]
 
         def render(console: Console) -> None:

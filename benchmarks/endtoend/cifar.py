@@ -59,10 +59,16 @@ def main(data: str, weights: str, seeds: list[int]) -> None:
         plain, last = (by_hand(data, weights, seed, *more) for more in ((), ("--channels-last",)))
         with tempfile.TemporaryDirectory() as folder:
             recipe = by_recipe(data, weights, seed, folder)
-        made = {"seed": seed, "by_hand": plain, "by_hand_channels_last": last, "recipe": recipe}
+        made = {
+            **setting_of_this_run(),
+            "seed": seed,
+            "by_hand": plain,
+            "by_hand_channels_last": last,
+            "recipe": recipe,
+        }
         print(json.dumps(made), flush=True)
         rounds = sorted([*(r for r in rounds if r["seed"] != seed), made], key=lambda r: int(r["seed"]))
-        keep("cifar", {**setting_of_this_run(), "rounds": rounds})
+        keep("cifar", {"rounds": rounds})
 
 
 if __name__ == "__main__":

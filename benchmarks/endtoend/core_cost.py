@@ -19,10 +19,9 @@ from typing import Any
 
 import torch
 
-from benchmarks import keep, setting_of_this_run
+from benchmarks import EMBEDDED, keep, setting_of_this_run
 from benchmarks.endtoend import by_hand
 from benchmarks.endtoend.setting import Setting, prepare
-from core.recipe import built_in
 
 OVERRIDES: dict[str, dict[str, Any]] = {
     # A step takes a tenth of a second: a few of them are enough.
@@ -78,7 +77,7 @@ def main(rounds: int = 7) -> int:
     results: dict[str, Any] = {**setting_of_this_run(), "rounds": rounds}
     print(f"{results['machine']}; medians of {rounds} interleaved rounds")
     beyond = 0
-    for recipe in built_in():
+    for recipe in EMBEDDED:
         with tempfile.TemporaryDirectory() as folder:
             setting = prepare(recipe, OVERRIDES.get(recipe, {}), Path(folder))
             check(setting)

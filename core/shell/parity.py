@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from core.base_file import NAME as ARCHITECTURE_OF
 from core.context import Context
 from core.contract import ADAPTED, Prediction
 from core.errors import ParityError, TaokeError
@@ -39,6 +40,9 @@ def check(shell: Path, context: Context, expected: Sequence[Prediction]) -> int:
         "shell": str(shell),
         "device": str(context.device),
         "plugin_files": [str(plugin.file) for plugin in context.plugins.active if plugin.from_file],
+        "architecture": context.recipe.base.options.get("architecture")
+        if context.recipe.base.name == ARCHITECTURE_OF
+        else None,  # the run's own recipe has named it
         "threads": torch.get_num_threads(),
         "expected": list(expected[:count]),
     }
@@ -69,7 +73,12 @@ def main(path: str) -> int:
     expected = request["expected"]
     try:
         with deterministic():
-            adapted = load(request["shell"], device=request["device"], plugin_files=request["plugin_files"])
+            adapted = load(
+                request["shell"],
+                device=request["device"],
+                plugin_files=request["plugin_files"],
+                architecture=request.get("architecture"),
+            )
             rows = adapted.first(len(expected))
             found = complete(adapted.predict_rows(rows), rows, ADAPTED)
     except TaokeError as error:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from core.base_file import vouched
 from core.bases import digest, read_tensors
 from core.context import Context, pick_device
 from core.contract import ADAPTED, JSON, REPORT, Base, BaseSource, Dataset, Prediction, Row, Task
@@ -95,6 +96,7 @@ def load(
     device: str = "cpu",
     plugin_files: Sequence[str | Path] = (),
     base: str | Path | None = None,
+    architecture: str | None = None,
 ) -> Adapted:
     """Load an adapted model.
 
@@ -104,6 +106,8 @@ def load(
         plugin_files: the Python files that are plugins, where the run had any.
         base: where the base is to be had, if no longer where the run had it: the `path` of its source, its file of
             `weights`, or the `name` of one that has neither. It has to be the same base.
+        architecture: `file.py:callable` or `module:callable`, the code that makes the base, where the shell names code
+            that no installed package brings: it is run only if it is named here.
 
     Raises:
         ShellError: the shell is missing, incomplete, damaged or of another format.
@@ -126,7 +130,7 @@ def load(
     )
     recipe = context.recipe
     with context.plugins.attributing(context):
-        found = _find_base(context, base)
+        found = _find_base(context, base, architecture, folder)
         if found.digest != described["base"]["digest"]:
             raise BaseError(
                 f"{folder} was made from the base {described['base']['digest']}, and {found.origin} is {found.digest}",
@@ -150,9 +154,9 @@ def load(
         )
 
 
-def _find_base(context: Context, elsewhere: str | Path | None) -> Base:
+def _find_base(context: Context, elsewhere: str | Path | None, architecture: str | None, shell: Path) -> Base:
     """The base that the recipe names, or, with the place that its source names replaced, the one `elsewhere`."""
-    use, components = context.recipe.base, context.plugins.components
+    use, components = vouched(context.recipe.base, architecture, shell), context.plugins.components
     model = components.options_of(components.find("base", use.name))
     known = model.model_fields if model else {}
     place = next(

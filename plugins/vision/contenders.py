@@ -39,11 +39,11 @@ PENALTIES = (0.01, 0.1, 1.0, 10.0)
 MOST = 10_000
 """Rows of `train` that are fitted on; of `select` half as many choose."""
 SIDE = 16
-"""Images with more pixels than this squared are shrunk to a quarter of them before they are compared."""
+"""Images with more pixels than this squared are shrunk to so many before they are compared."""
 NUMBERS = 2**24
 """How many pixels' values are held at a time."""
-STEPS = 2**31
-"""Multiplications that a logistic regression may take, about: 2 seconds."""
+STEPS = 2**32
+"""Multiplications that a logistic regression may take, about: 4 seconds."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,13 @@ def trivial(
     what its head is."""
     reader = Reader({"pixels": pixels, "features": lambda images: seen_by_head(base.model, images, forward)})
     train_rows = spread(splits[TRAIN].rows, MOST)
+    if len(train_rows) < len(splits[TRAIN].rows):
+        warnings.warn(
+            f"nearest_neighbour, logistic_regression and linear_probe are fitted on {MOST:,} of"
+            f" {len(splits[TRAIN].rows):,} rows of train, evenly spread",
+            DataWarning,
+            stacklevel=2,
+        )
     try:
         train = reader.read(train_rows)
     except EditError as error:
@@ -170,7 +177,7 @@ def trivial(
 
 def regression(name: str, view: str, train: Seen, select: Seen) -> Classifier:
     """Logistic regression with the penalty, of `PENALTIES`, that is best on `select`; of equal ones the
-    strongest. Where the rows are many, its iterations end early."""
+    strongest. Where they are many, its iterations may end early, which is said."""
     inputs = train.views[view]
     most = max(50, min(2000, STEPS // (inputs.size * len(set(train.labels)) * 4)))
     fitted = []
@@ -180,13 +187,19 @@ def regression(name: str, view: str, train: Seen, select: Seen) -> Classifier:
         for penalty in PENALTIES:
             fitted.append(LogisticRegression(C=penalty, max_iter=most).fit(inputs, train.labels))
     best = max(fitted, key=lambda estimator: float(estimator.score(select.views[view], select.labels)))
+    if best.n_iter_.max() >= most:
+        warnings.warn(
+            f"the fitting of {name} was ended after {most} iterations: it may be better than it looks",
+            DataWarning,
+            stacklevel=2,
+        )
     return Classifier(name, best, view)
 
 
 def pixels(images: Tensor) -> Tensor:
-    """(rows, channels · pixels), of images with more than `SIDE` · `SIDE` pixels the means of 8 x 8 parts."""
+    """(rows, channels · pixels), of images with more than `SIDE` · `SIDE` pixels the means of so many parts."""
     if images.shape[-2] * images.shape[-1] > SIDE * SIDE:
-        images = functional.adaptive_avg_pool2d(images, SIDE // 2)
+        images = functional.adaptive_avg_pool2d(images, SIDE)
     return images.flatten(1)
 
 

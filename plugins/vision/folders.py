@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from core.contract import RETAIN, SELECT, TRAIN, Row
+from core.contract import REPORT, RETAIN, SELECT, TRAIN, Row
 from core.data.cache import folder as cache_folder
 from core.data.options import Splits
 from core.data.rows import Lazy
 from core.data.splits import NAMES, assign
-from core.data.stored import Stored
+from core.data.stored import Stored, readable
 from core.errors import DataError, DataWarning
 from core.loading import made, spare
 from plugins.vision import options, pictures
 from plugins.vision.splitting import split_rows
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
-IGNORED = ("thumbs.db", "desktop.ini")
-"""What file managers leave in folders of pictures, beside hidden files."""
+IGNORED = ("thumbs.db", "desktop.ini", "__macosx")
+"""What file managers and archives leave in folders of pictures, beside hidden files."""
 NAMED = 5
 """How many of the files that cannot be read an error names."""
 
@@ -135,20 +135,29 @@ class Pictures:
 
 def find(path: Path, options: options.Images) -> Found:
     """What is named by the folder or table at `path`; no picture is opened. Raises `DataError`."""
-    if path.is_file():
+    with readable(path):
+        is_file, is_folder = path.is_file(), path.is_dir()
+    if is_file:
         if not path.name.lower().endswith(TABLES):
             raise DataError(
                 f"{path}: expected a folder of pictures, or a table ({', '.join(TABLES[:4])})",
                 "give the folder that holds one folder a class",
             )
         return _from_table(path, options)
-    if not path.is_dir():
+    if not is_folder:
         raise DataError(f"{path}: there is no such folder or table", "check data.path")
     folders = [entry for entry in _entries(path) if entry.is_dir()]
     found = Found()
     by_split = {NAMES.get(folder.name.lower(), folder.name.lower()): folder for folder in folders}
     split_names = {*NAMES.values(), RETAIN}
-    if TRAIN in by_split and len(folders) > 1 and set(by_split) <= split_names:
+    strange = [folder.name for name, folder in by_split.items() if name not in split_names]
+    if strange and TRAIN in by_split and REPORT in by_split and _has_folders(by_split[TRAIN]):
+        raise DataError(
+            f"{path}: beside the folders of splits, {by_split[TRAIN].name} and {by_split[REPORT].name}, there is"
+            f" {', '.join(strange)}: are these splits, or classes?",
+            "move what is no split elsewhere, or give the folder of one split",
+        )
+    if TRAIN in by_split and len(folders) > 1 and not strange:
         if len(by_split) < len(folders):
             names = ", ".join(folder.name for folder in folders)
             raise DataError(f"{path}: two of the folders {names} mean the same split", "rename or merge them")
@@ -157,6 +166,10 @@ def find(path: Path, options: options.Images) -> Found:
     else:
         _classes(found, path, TRAIN)
     return found
+
+
+def _has_folders(folder: os.DirEntry[str]) -> bool:
+    return any(entry.is_dir() for entry in _entries(Path(folder.path)))
 
 
 def _classes(found: Found, path: Path, split: str) -> None:
@@ -241,7 +254,8 @@ def _from_table(path: Path, options: options.Images) -> Found:
         {TRAIN: list(range(len(names)))},
         lambda i: place(table, i),
     )
-    missing = [i for i, file in enumerate(found.paths) if not file.is_file()]
+    with readable(path.parent):
+        missing = [i for i, file in enumerate(found.paths) if not file.is_file()]
     if missing:
         listed = [f"{found.where(i)}: there is no file {found.paths[i]}" for i in missing[:NAMED]]
         more = [f"and {len(missing) - NAMED} more"] if len(missing) > NAMED else []

@@ -42,7 +42,7 @@ Part = Annotated[Range, AfterValidator(_part)]
 
 
 class Classify(Options):
-    """How the files that a user points at become images like those of the dataset."""
+    """The labels, and how the files that a user points at become images like those of the dataset."""
 
     size: tuple[Side, Side] | None = Field(
         None,
@@ -50,6 +50,11 @@ class Classify(Options):
         " null: files go through the recipe's `decode`",
     )
     values: Limits = Field((0.0, 1.0), description="with `size`: what black and white are in the dataset")
+    base_labels: Literal["keep", "drop"] | None = Field(
+        None,
+        description="the base's own labels: new ones follow them, or they give way to a new head with the data's; null:"
+        " they are kept where half of the data's are among them",
+    )
 
 
 class Digits(Options):

@@ -48,6 +48,11 @@ def split_rows(
                 "leave `splits` out",
             )
         return _checked(dict(given), labels, where)
+    if options is not None and options.how == "leave_last":
+        raise DataError(
+            "splits: leave_last takes the latest rows of each user, and pictures have none",
+            "use {how: time, by: COLUMN} for the latest pictures, {how: grouped, by: COLUMN} for whole groups",
+        )
     _check({TRAIN: np.concatenate(list(given.values()))}, labels, where)
     made = assign(
         options or Splits.model_validate({"how": "stratified"}),

@@ -45,11 +45,13 @@ class Classify:
         self._options = options
 
     def fit(self, rows: Sequence[Row], brought: Mapping[str, JSON]) -> State:
-        """The base's labels keep their places, and new ones follow, sorted. Where it has none of those of the rows, or
-        does not say what it has, they are the labels, sorted, of a new head."""
+        """The base's labels keep their places, and new ones follow, sorted. Where it does not say what its outputs
+        mean, or they are dropped (`base_labels`), those of the rows are the labels, sorted, of a new head."""
         known: list[str] = list(brought.get("labels", []))
         found = {row.target for row in rows}
-        if found and not found & set(known):
+        few = 2 * len(found & set(known)) < len(found)
+        drops = few if self._options.base_labels is None else self._options.base_labels == "drop"
+        if found and (drops or not known):
             return {"labels": sorted(found), "head": "new"}
         return {"labels": known + sorted(found - set(known))}
 

@@ -819,8 +819,14 @@ def test_run_from_a_foreign_checkpoint_seals_a_shell_that_is_found_again(run_fro
     assert "base: the prefix 'module.'" in outcome.err
     assert "scratch" in outcome.document["contenders"]
 
+    code = ["--architecture", f"{path.with_name('halves.py')}:build"]
+
     def evaluated(*more):
-        return cli("eval", shell, "--plugin-file", TOY, "--json", *more)
+        return cli("eval", shell, "--plugin-file", TOY, "--json", *code, *more)
+
+    unnamed = cli("eval", shell, "--plugin-file", TOY, "--json")
+    assert unnamed.code == 2
+    assert "which no installed package brings" in unnamed.error["message"]
 
     here = evaluated()
     assert here.code == 0, here
@@ -835,7 +841,7 @@ def test_run_from_a_foreign_checkpoint_seals_a_shell_that_is_found_again(run_fro
     found = evaluated("--base", elsewhere)
     assert found.code == 0, found
     assert found.document == here.document
-    predicted = cli("predict", shell, "[1, 2]", "--plugin-file", TOY, "--base", elsewhere, "--json")
+    predicted = cli("predict", shell, "[1, 2]", "--plugin-file", TOY, "--base", elsewhere, *code, "--json")
     assert predicted.document[0]["label"] in "abcd"
 
     state = torch.load(elsewhere)["state_dict"]

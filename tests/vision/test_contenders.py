@@ -107,10 +107,10 @@ def test_streamed_rows_are_read_in_batches_and_give_the_same_answers(
 def test_of_many_rows_some_spread_evenly_are_fitted_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows stand class by class in folders: every class keeps its share."""
     rows = [Row(torch.full((1, 2, 2), float(label)), str(label)) for label in range(4) for _ in range(100)]
-    some = contenders.some(rows, 40)
+    some = contenders.spread(rows, 40)
     assert len(some) == 40
     assert Counter(row.target for row in some) == dict.fromkeys("0123", 10)
-    assert contenders.some(rows, 400) is rows
+    assert contenders.spread(rows, 400) is rows
 
 
 def test_large_images_are_compared_by_few_numbers() -> None:
@@ -131,3 +131,21 @@ def test_a_base_that_does_not_say_what_its_head_is_is_not_probed(
     with pytest.warns(DataWarning, match="no linear probe: Sequential does not say"):
         found = task.trivial(replace(base, model=model), splits)
     assert [contender.name for contender in found] == ["majority", "nearest_neighbour", "logistic_regression"]
+
+
+def test_a_contender_that_is_not_fitted_to_the_end_is_said(
+    base: Base, ready: dict[str, list[Row]], task: Classify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On how many rows, and after how many iterations: it might flatter the adapted model."""
+    monkeypatch.setattr(contenders, "MOST", 40)
+    monkeypatch.setattr(contenders, "STEPS", 1)
+    state = task.fit([], base.preprocessing["task"])
+    splits = {name: Split(name, ready[name], [], state) for name in ("train", "select")}
+    with pytest.warns(DataWarning) as caught:
+        contenders.trivial(base, splits, lambda model, images: model(images))
+    said = [str(one.message) for one in caught]
+    assert (
+        "nearest_neighbour, logistic_regression and linear_probe are fitted on 40 of 50 rows of train"
+        in said[0]
+    )
+    assert any("the fitting of logistic_regression was ended after 50 iterations" in one for one in said)

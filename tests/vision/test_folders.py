@@ -104,6 +104,27 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert {row.target for row in splits["report"]} == {"train", "bus", "car"}
 
 
+def test_a_folder_beside_those_of_splits_is_asked_about(tmp_path: Path) -> None:
+    """Otherwise the splits would be taken for classes; what an archiver leaves is no folder."""
+    grow(tmp_path, {f"{split}/{label}": 10 for split in ("train", "test") for label in ("cat", "dog")})
+    (tmp_path / "__MACOSX" / "train").mkdir(parents=True)
+    assert {row.target for row in images(tmp_path).rows()["report"]} == {"cat", "dog"}
+    grow(tmp_path, {"extra": 3}, start=500)
+    with pytest.raises(
+        DataError, match="beside the folders of splits, train and test, there is extra"
+    ) as caught:
+        images(tmp_path).rows()
+    assert "move what is no split elsewhere" in caught.value.hint
+
+
+def test_leave_last_has_no_meaning_for_pictures(tmp_path: Path) -> None:
+    """With what to use instead."""
+    grow(tmp_path, {"cat": 20, "dog": 20})
+    with pytest.raises(DataError, match="leave_last takes the latest rows of each user") as caught:
+        images(tmp_path, splits={"how": "leave_last"}).rows()
+    assert "how: grouped" in caught.value.hint
+
+
 def test_pictures_in_folders_below_a_class_belong_to_it(tmp_path: Path) -> None:
     """And hidden files, and what file managers leave, to nobody."""
     grow(tmp_path, {"cat/2023": 10, "cat/2024/may": 10, "dog": 10})

@@ -21,7 +21,7 @@ IMAGE = np.arange(64, dtype=np.float32).reshape(8, 8) / 4  # 0 to 15.75
 
 def test_the_bases_labels_keep_their_places(task: Classify) -> None:
     """New labels follow, sorted, so that the base's outputs keep their meaning."""
-    rows = [Row(None, label) for label in ("b", "z", "a", "b")]
+    rows = [Row(None, label) for label in ("b", "z", "y", "a", "b")]
     assert task.fit(rows, {"labels": ["z", "y"]}) == {"labels": ["z", "y", "a", "b"]}
     assert task.fit([], {"labels": ["z", "y"]}) == {"labels": ["z", "y"]}
 
@@ -41,7 +41,25 @@ def test_labels_that_the_base_has_none_of_get_a_new_head(task: Classify, base: B
         state = task.fit(rows, brought)
         assert state == {"labels": ["cat", "dog"], "head": "new"}
         assert task.edits(base.model, state) == [{"edit": "new_head", "axis": "classes", "to": 2}]
-    assert "head" not in task.fit([*rows, Row(None, "7")], {"labels": list("01234567")})
+    assert "head" not in task.fit([*rows, Row(None, "6"), Row(None, "7")], {"labels": list("01234567")})
+
+
+@pytest.mark.parametrize(
+    ("base_labels", "labels"),
+    [
+        (None, ["apple", "lemon", "pear"]),
+        ("drop", ["apple", "lemon", "pear"]),
+        ("keep", ["lemon", "tench", "apple", "pear"]),
+    ],
+)
+def test_a_base_of_other_things_gives_up_its_labels(base_labels: str | None, labels: list[str]) -> None:
+    """One name in common makes a base of a thousand things none of fruit; the recipe may say otherwise."""
+    task = Classify(options.Classify.model_validate({"base_labels": base_labels}))
+    state = task.fit(
+        [Row(None, label) for label in ("pear", "lemon", "apple")], {"labels": ["lemon", "tench"]}
+    )
+    assert state["labels"] == labels
+    assert ("head" in state) == (base_labels != "keep")
 
 
 def test_a_base_without_labels_predicts_outputs_and_one_without_outputs_nothing(task: Classify) -> None:
