@@ -110,6 +110,8 @@ def _check(content: dict[str, Any], active: Plugins, *, partial: bool = False) -
     options in `content`. With `partial`, options that are still `auto` are left aside, and so is what is missing."""
     problems = []
     for place, container, key, use in _uses(content):
+        if partial and use.name == AUTO:
+            continue
         given = {name: value for name, value in use.options.items() if not (partial and value == AUTO)}
         try:
             component = active.components.find(use.kind, use.name)

@@ -182,6 +182,14 @@ def test_override_keeps_refusing_what_is_no_section():
     assert read(find(Path(__file__).parent / "toy.yaml").path)["task"] == "quadrants"
 
 
+def test_a_component_may_be_chosen_too(recipe_file, plugin_file):
+    """As a whole."""
+    chooser = CHOOSER.replace('"fine_tune.lr", 0.03', '"fine_tune.strategy", "head"')
+    recipe = recipe_file(text=AUTO.replace("lr: auto", "lr: 0.1, strategy: auto"))
+    resolved = resolve(recipe, plugin_files=[TOY, plugin_file("chooser", chooser)])
+    assert resolved.recipe.fine_tune.strategy.name == "core.head"
+
+
 def test_what_is_misspelt_is_said_before_anybody_chooses(refused, recipe_file, plugin_file):
     """With the nearest key, as in a recipe without `auto`; those who choose would stumble over it."""
     chooser = plugin_file("chooser", CHOOSER.replace("recipe['data']['train']", "recipe['data']['none']"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from transformers import BertModel
 import core
 from core.contract import Base, Row, Split
 from core.edits.grow import Grow
-from core.errors import BaseError, DataError
+from core.errors import BaseError, DataError, DataWarning
 from core.options import Grow as GrowOptions
 from plugins.nlp import options, rivals
 from plugins.nlp.classify import Accuracy, Classify
@@ -123,17 +124,22 @@ def test_an_input_is_a_text_or_a_file_after_an_at_sign(tmp_path: Path) -> None:
             task().parse([wrong], state)  # type: ignore[arg-type]
 
 
-def test_rivals_learn_what_words_tell(base: Base, reviews: Callable[..., Path]) -> None:
-    """Each word alone tells good from bad: counting words must find it, the majority cannot."""
+def prepared(base: Base, path: Path) -> tuple[dict[str, Split], list[Row]]:
+    """Encoded `train` and `select` of a file, and the rows of `report`."""
     from plugins.nlp.texts import Texts
 
-    rows = Texts(options.Texts(path=str(reviews(200)))).rows()
+    rows = Texts(options.Texts(path=str(path))).rows()
     one = task()
     state = one.fit(rows["train"], brought(base))
     splits = {
         n: Split(n, rows[n], [one.encode(r, state) for r in rows[n]], state) for n in ("train", "select")
     }
-    report = list(rows["report"])
+    return splits, list(rows["report"])
+
+
+def test_rivals_learn_what_words_tell(base: Base, reviews: Callable[..., Path]) -> None:
+    """Each word alone tells good from bad: counting words must find it, the majority cannot."""
+    splits, report = prepared(base, reviews(200))
     right = {}
     for rival in rivals.trivial(base, splits):
         predictions = rival.predict(report)
@@ -143,6 +149,31 @@ def test_rivals_learn_what_words_tell(base: Base, reviews: Callable[..., Path]) 
     assert right["tfidf"] > 0.9 * len(report)
     assert right["naive_bayes"] > 0.8 * len(report) > 0.7 * len(report) > right["majority"]
     assert right["linear_probe"] > right["majority"]
+
+
+def test_a_rival_that_is_fitted_on_fewer_rows_is_told(
+    base: Base, reviews: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its number of rows; those that see all of them are not named."""
+    splits, _ = prepared(base, reviews(200))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rivals.trivial(base, splits)
+    monkeypatch.setattr(rivals, "MOST", 50)
+    monkeypatch.setattr(rivals, "PROBED", 40)
+    with pytest.warns(DataWarning, match=r"train has 140 rows.*: tfidf on 50, linear_probe on 40$"):
+        rivals.trivial(base, splits)
+
+
+def test_a_fitting_that_was_ended_is_told(
+    base: Base, reviews: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rival that could be better must not look as good as it gets."""
+    splits, _ = prepared(base, reviews(200))
+    monkeypatch.setattr(rivals, "STEPS", 1)
+    with pytest.warns(DataWarning, match="linear_probe was ended after 1 iterations") as told:
+        rivals.trivial(base, splits)
+    assert all(issubclass(warning.category, DataWarning) for warning in told)
 
 
 def test_rows_are_spread_evenly_where_they_are_too_many() -> None:
