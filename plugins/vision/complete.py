@@ -212,7 +212,10 @@ def _rate(base: Base, *, head_alone: bool) -> Choice:
 def _strategy(each: float, epochs: int) -> Choice:
     if each < ENOUGH:
         return Choice(
-            "fine_tune.strategy", "head", f"about {each:.0f} pictures a class: too few to move every weight"
+            "fine_tune.strategy",
+            "head",
+            f"about {each:.0f} pictures a class: the safe choice; where it is not enough, try fine_tune.strategy=full"
+            " fine_tune.lr=1e-3",
         )
     return Choice(
         "fine_tune.strategy",
