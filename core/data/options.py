@@ -23,8 +23,8 @@ class Splits(Options):
     )
     by: str | None = Field(
         None,
-        description="the column of the groups (grouped), of the times (time), or of the splits (column: `split` by"
-        " default), where the dataset does not know it",
+        description="the column of the groups (grouped), of the times (time, leave_last), or of the splits (column:"
+        " `split` by default), where the dataset does not know it",
     )
     select: int | float | None = Field(
         None, gt=0, description="rows of select: a share below 1 or a count; 0.1 by default, 1 for leave_last"

@@ -14,8 +14,7 @@ from core.contract import Choice
 from core.errors import DataWarning, RecipeError
 from core.manager import Plugins
 from core.recipe.explain import explain
-
-AUTO = "auto"
+from core.recipe.model import AUTO
 
 
 def open_keys(content: Mapping[str, Any]) -> list[str]:

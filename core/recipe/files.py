@@ -14,7 +14,7 @@ import yaml
 from core.components import Use
 from core.errors import RecipeError, nearest
 from core.loader import installed
-from core.recipe.model import PLACES, FineTune
+from core.recipe.model import AUTO, PLACES, FineTune
 
 DEFAULT_GROUP = "taoke.default_recipe"
 """Entry-point group with which a plugin marks one of its recipes as the default: the entry's name is the
@@ -192,6 +192,8 @@ def _assign(content: dict[str, Any], dotted: str, value: Any) -> None:
         kind = PLACES.get(here) or PLACES.get(here.rpartition(".")[0] + ".*")
         if inner is None and kind is not None and here.startswith("fine_tune."):
             inner = FineTune.model_fields[key].default
+        if inner == AUTO:  # whoever sets a part of it settles the whole
+            inner = None
         if isinstance(inner, str) and kind is not None:  # `updater: adamw` is `updater: {updater: adamw}`
             inner = Use.read(kind, inner).to_json()
         inner = {} if inner is None else inner

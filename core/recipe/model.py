@@ -14,6 +14,9 @@ from pydantic_core import core_schema
 from core.components import Options, Use
 from core.contract import Kind
 
+AUTO = "auto"
+"""The value of a key that plugins choose (`core.recipe.complete`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -16,10 +16,10 @@ from core.contract import Choice
 from core.errors import ComponentError, PluginError, RecipeError
 from core.loader import chosen
 from core.manager import CORE, Plugins
-from core.recipe.complete import AUTO, complete, open_keys
+from core.recipe.complete import complete, open_keys
 from core.recipe.explain import explain
 from core.recipe.files import find, override, read
-from core.recipe.model import PLACES, Recipe
+from core.recipe.model import AUTO, PLACES, Recipe
 
 
 @dataclass(frozen=True, slots=True)

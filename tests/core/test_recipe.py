@@ -320,6 +320,13 @@ def test_nested_and_dotted_overrides_mean_the_same():
     assert nested["fine_tune"] == {"lr": 0.5, "epochs": 3, "updater": {"updater": "adamw", "anchor": 0.1}}
 
 
+def test_a_part_of_what_is_auto_can_be_set():
+    """Whoever sets it settles the section; a section that is a value cannot have parts."""
+    content = {"data": {"dataset": "points", "splits": "auto"}}
+    assert override(content, {"data.splits": {"how": "grouped"}})["data"]["splits"] == {"how": "grouped"}
+    assert override(content, {"data.splits.draw": 1})["data"]["splits"] == {"draw": 1}
+
+
 def test_a_path_stays_as_it_is_typed():
     """YAML would read a number, a date or a truth value; a mapping and null are meant as such."""
     typed = [
