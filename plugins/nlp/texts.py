@@ -29,7 +29,18 @@ LISTED = 5
 
 TEXT_NAMES = (
     *("text", "sentence", "review", "content", "body", "comment", "question", "message", "tweet", "document"),
-    *("utterance", "description", "title", "headline", "abstract", "sms", "texts", "sentences", "reviews"),
+    *(
+        "utterance",
+        "description",
+        "summary",
+        "title",
+        "headline",
+        "abstract",
+        "sms",
+        "texts",
+        "sentences",
+        "reviews",
+    ),
 )
 LABEL_NAMES = (
     *("label", "class", "category", "target", "sentiment", "topic", "intent", "polarity", "tag", "labels"),
