@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.contract import REPORT, SELECT, SPLITS, TRAIN
-from core.errors import DataError
+from core.errors import DataError, DataWarning
 
 LISTED = 5
 """How many places or classes a message names before it counts the rest."""
@@ -93,12 +94,31 @@ def check_labels(splits: Mapping[str, Sequence[str | None]], where: Callable[[st
             ),
             "more labels that are never in train",
         )
+    _tell_doubtful(list(totals))
     if problems:
         raise DataError(
             "the labels cannot be learned from:\n  - " + "\n  - ".join(problems),
             "correct or remove these rows, add examples of the class, or split the data another way"
             " (stratified keeps each class in each split)",
         )
+
+
+def _tell_doubtful(labels: Sequence[str]) -> None:
+    """Warn of labels that are likely mistakes: alike but for spaces and case, or a word for what is missing."""
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(" ".join(label.split()).casefold(), []).append(label)
+    doubtful = [
+        f"{' and '.join(map(repr, same))} differ in spaces or case alone"
+        for same in alike.values()
+        if len(same) > 1
+    ]
+    doubtful += [f"{alike[word][0]!r} looks like a missing value" for word in MISSING if word in alike]
+    for said in doubtful[:LISTED]:
+        warnings.warn(f"labels: {said}", DataWarning, stacklevel=3)
+
+
+MISSING = ("nan", "null", "none", "n/a", "")
 
 
 def _counts(labels: Coded) -> dict[str, int]:

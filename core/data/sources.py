@@ -297,8 +297,13 @@ class JsonLines:
                 )
             seen: dict[str, None] = {}
             for line in lines:  # of the first block: a column may be left out of the first rows
+                if not line.strip():
+                    continue
                 try:
-                    seen.update(dict.fromkeys(json.loads(line)) if line.strip() else {})
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise TypeError
+                    seen.update(dict.fromkeys(row))
                 except (ValueError, TypeError):
                     if seen:
                         break  # `batches` says what is wrong with it

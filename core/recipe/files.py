@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -131,9 +132,13 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         dotted, equals, text = argument.partition("=")
         if not equals or not dotted:
             raise RecipeError(f"override {argument!r}: expected key=value, as in fine_tune.lr=0.01")
+        typed = dotted == "data" or dotted.endswith(".path")
+        if typed and not text.strip():
+            raise RecipeError(f"override {argument!r}: the value is empty", hint=f"write {dotted}=PATH")
+        if dotted == "base" and re.fullmatch(r"[\w.-]+:\s*", text):
+            raise RecipeError(f"override {argument!r}: a name is missing behind {text.strip()!r}")
         try:
             value = yaml.load(text, _StrictLoader)  # noqa: S506 (it derives from SafeLoader)
-            typed = dotted == "data" or dotted.endswith(".path")
             parsed[dotted] = text if typed and not isinstance(value, Mapping | str | None) else value
         except yaml.YAMLError:
             raise RecipeError(

@@ -17,6 +17,8 @@ from plugins.recommendation.log import Log, columns, located, of_side, whole
 from plugins.recommendation.ranking import catalogue, sparse_histories
 
 AUTO = "auto"
+MANY = 100
+"""Users from which on those with few items can be left out."""
 REPORTED = 2000
 """Users to report on at most: enough for narrow intervals, and ranked in seconds."""
 TOGETHER = 1024
@@ -113,7 +115,11 @@ def _data(data: Mapping[str, Any]) -> Iterator[Choice]:
     many = float(np.mean(read.counts >= 5)) if len(read) else 0.0
     yield (
         Choice("data.min_user_items", 5, f"{many:.0%} of the users have five items that count")
-        if many >= 0.5
+        if many >= 0.5 and len(read.users) >= MANY
+        else Choice(
+            "data.min_user_items", 2, f"there are {len(read.users)} users: with more, few would be left"
+        )
+        if len(read.users) < MANY
         else Choice(
             "data.min_user_items",
             2,

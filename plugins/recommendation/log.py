@@ -214,7 +214,7 @@ def counting(log: options.Log, side: Log, name: Side) -> Log:
                 f"{log.path}: no user has {_count(log.min_user_items, 'item')} that"
                 f" {_count(log.min_item_users, 'user')} have"
                 + (f", rated {log.min_rating:g} or more" if log.min_rating is not None else "")
-                + f"; {len(side.users)} users have {side.counts.max()} at most",
+                + f"; of the {len(side.users)} users here the one with the most has {side.counts.max()}",
                 "lower min_user_items, min_item_users or min_rating",
             )
         kept = kept.kept(enough)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from core.contract import REPORT, RETAIN, SELECT, TRAIN, Row
+from core.contract import RETAIN, SELECT, TRAIN, Row
 from core.data.cache import folder as cache_folder
 from core.data.options import Splits
 from core.data.rows import Lazy
@@ -80,6 +80,7 @@ class Images:
         options = self._options
         found = find(Path(options.path).expanduser(), options)
         found, contents = self._readable(found)
+        _tell_contradictions(found, contents)
         given = {name: np.array(rows, np.int64) for name, rows in found.splits.items()}
         splits = split_rows(
             given,
@@ -151,11 +152,12 @@ def find(path: Path, options: options.Images) -> Found:
     by_split = {NAMES.get(folder.name.lower(), folder.name.lower()): folder for folder in folders}
     split_names = {*NAMES.values(), RETAIN}
     strange = [folder.name for name, folder in by_split.items() if name not in split_names]
-    if strange and TRAIN in by_split and REPORT in by_split and _has_folders(by_split[TRAIN]):
+    if TRAIN in by_split and (strange or len(folders) == 1) and _has_folders(by_split[TRAIN]):
+        beside = f"is {', '.join(strange)}" if strange else "is nothing"
         raise DataError(
-            f"{path}: beside the folders of splits, {by_split[TRAIN].name} and {by_split[REPORT].name}, there is"
-            f" {', '.join(strange)}: are these splits, or classes?",
-            "move what is no split elsewhere, or give the folder of one split",
+            f"{path}: {by_split[TRAIN].name} holds folders, as a split does, and beside it {beside}:"
+            " are these splits, or classes?",
+            "splits are called train, test and perhaps val; move what is none elsewhere, or give one split's folder",
         )
     if TRAIN in by_split and len(folders) > 1 and not strange:
         if len(by_split) < len(folders):
@@ -186,7 +188,7 @@ def _classes(found: Found, path: Path, split: str) -> None:
     before, empty = len(found.paths), []
     for entry in classes:
         started = len(found.paths)
-        for file in _files(Path(entry.path)):
+        for file in _files(Path(entry.path), (_inode(path),)):
             found.add(file, entry.name, split)
         if len(found.paths) == started:
             empty.append(entry.name)
@@ -207,6 +209,7 @@ def _classes(found: Found, path: Path, split: str) -> None:
         )
 
 
+Inode = tuple[int, int]
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -222,12 +225,22 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
     return sorted(visible, key=lambda entry: entry.name)
 
 
-def _files(path: Path) -> Iterator[Path]:
+def _files(path: Path, above: Sequence[Inode]) -> Iterator[Path]:
+    """The files in a folder and in those below it; a link to a folder above is not followed."""
+    here = _inode(path)
+    if here in above:
+        return
     for entry in _entries(path):
         if entry.is_dir():
-            yield from _files(Path(entry.path))
+            yield from _files(Path(entry.path), (*above, here))
         else:
             yield Path(entry.path)
+
+
+def _inode(path: Path) -> Inode:
+    with readable(path):
+        status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _from_table(path: Path, options: options.Images) -> Found:
@@ -281,6 +294,22 @@ def _from_table(path: Path, options: options.Images) -> Found:
     return found
 
 
+def _tell_contradictions(found: Found, contents: NDArray[np.uint64]) -> None:
+    """Warn of equal pictures with different labels."""
+    order = np.argsort(contents, kind="stable")
+    equal = np.flatnonzero(contents[order][1:] == contents[order][:-1])
+    pairs = [(int(order[i]), int(order[i + 1])) for i in equal]
+    apart = [(a, b) for a, b in pairs if found.labels[a] != found.labels[b]]
+    if apart:
+        a, b = apart[0]
+        warnings.warn(
+            f"{len(apart)} times the same picture has two labels; first {found.where(a)} ({found.labels[a]}) and"
+            f" {found.where(b)} ({found.labels[b]})",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
 def inspect(paths: Sequence[Path]) -> tuple[NDArray[np.uint64], dict[int, DataError]]:
     """(digests of the files' contents, what is wrong with those that cannot be read, by index): every picture is
     decoded once, by processes where there are many.
@@ -293,7 +322,7 @@ def inspect(paths: Sequence[Path]) -> tuple[NDArray[np.uint64], dict[int, DataEr
     try:
         for path in paths:
             seen = path.stat()
-            stamp.update(f"{path.absolute()}\0{seen.st_size}\0{seen.st_mtime_ns}\n".encode())
+            stamp.update(os.fsencode(path.absolute()) + f"\0{seen.st_size}\0{seen.st_mtime_ns}\n".encode())
         note = cache_folder() / f"pictures-{stamp.hexdigest()}.npy"
     except OSError:  # the file at fault is found below
         note = None

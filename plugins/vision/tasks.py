@@ -107,9 +107,10 @@ class Classify:
         size, values = self._options.size, self._options.values
         if size is not None:
             return [Row(torch.from_numpy(images.read(Path(path), size, values))[None]) for path in inputs]
-        missing = next((path for path in inputs if not Path(path).is_file()), None)
-        if missing is not None:
-            raise DataError(f"{missing}: there is no such file", "give the paths of pictures")
+        for path in inputs:
+            if not Path(path).is_file():
+                what = "is a folder" if Path(path).is_dir() else "there is no such file"
+                raise DataError(f"{path}: {what}", "give the paths of pictures")
         return [Row(Stored(Path(path))) for path in inputs]
 
     def metrics(self) -> list[Metric]:

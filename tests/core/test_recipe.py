@@ -320,6 +320,15 @@ def test_nested_and_dotted_overrides_mean_the_same():
     assert nested["fine_tune"] == {"lr": 0.5, "epochs": 3, "updater": {"updater": "adamw", "anchor": 0.1}}
 
 
+@pytest.mark.parametrize(
+    ("argument", "says"), [("data=", "is empty"), ("base=timm:", "a name is missing behind 'timm:'")]
+)
+def test_an_override_that_ends_too_early_is_refused(argument, says):
+    """As where a shell's variable is not set."""
+    with pytest.raises(RecipeError, match=says):
+        parse_overrides([argument])
+
+
 def test_a_part_of_what_is_auto_can_be_set():
     """Whoever sets it settles the section; a section that is a value cannot have parts."""
     content = {"data": {"dataset": "points", "splits": "auto"}}

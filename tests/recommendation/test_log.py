@@ -229,7 +229,9 @@ def test_filters_that_leave_nothing_are_refused_with_what_there_is(tmp_path: Pat
     """The largest rating, the most items of a user."""
     path = logs.write(tmp_path / "log.csv", ["user", "item", "rating", "time"], SMALL)
     refused(path, r"none of 4 ratings is 6 or more; they go from 2 to 5", min_rating=6)
-    refused(path, r"no user has 3 items .*; 2 users have 2 at most", min_user_items=3)
+    refused(
+        path, r"no user has 3 items .*; of the 2 users here the one with the most has 2", min_user_items=3
+    )
     refused(path, "no column of ratings", min_rating=3, rating=False)
 
 

@@ -111,10 +111,45 @@ def test_a_folder_beside_those_of_splits_is_asked_about(tmp_path: Path) -> None:
     assert {row.target for row in images(tmp_path).rows()["report"]} == {"cat", "dog"}
     grow(tmp_path, {"extra": 3}, start=500)
     with pytest.raises(
-        DataError, match="beside the folders of splits, train and test, there is extra"
+        DataError, match="train holds folders, as a split does, and beside it is extra"
     ) as caught:
         images(tmp_path).rows()
-    assert "move what is no split elsewhere" in caught.value.hint
+    assert "splits are called train, test and perhaps val" in caught.value.hint
+
+
+@pytest.mark.parametrize("other", ["tset", None])
+def test_a_split_that_is_misspelt_or_missing_is_no_class(tmp_path: Path, other: str | None) -> None:
+    """`train` with folders in it is none."""
+    grow(
+        tmp_path, {f"{split}/{label}": 10 for split in ("train", other) if split for label in ("cat", "dog")}
+    )
+    with pytest.raises(DataError, match=f"beside it is {other or 'nothing'}"):
+        images(tmp_path).rows()
+
+
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path: Path) -> None:
+    """Each picture counts once, and the search ends."""
+    grow(tmp_path, {"cat": 20, "dog": 20})
+    (tmp_path / "cat" / "loop").symlink_to(tmp_path)
+    (tmp_path / "cat" / "self").symlink_to(tmp_path / "cat")
+    assert sum(map(len, images(tmp_path).rows().values())) == 40
+
+
+def test_names_that_are_no_text_are_names(tmp_path: Path) -> None:
+    """As old archives leave them."""
+    grow(tmp_path, {"cat": 20, "dog": 20})
+    Path(tmp_path / "cat" / "000.png").rename(os.fsdecode(os.fsencode(tmp_path / "cat") + b"/\xff\xfe.png"))
+    assert sum(map(len, images(tmp_path).rows().values())) == 40
+
+
+def test_a_picture_with_two_labels_is_told(tmp_path: Path) -> None:
+    """With both places."""
+    grow(tmp_path, {"cat": 20, "dog": 20})
+    (tmp_path / "dog" / "same.png").write_bytes((tmp_path / "cat" / "003.png").read_bytes())
+    with pytest.warns(
+        DataWarning, match=r"1 times the same picture has two labels; first .*003\.png \(cat\) and .*same"
+    ):
+        images(tmp_path).rows()
 
 
 def test_leave_last_has_no_meaning_for_pictures(tmp_path: Path) -> None:

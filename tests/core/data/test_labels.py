@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.data.labels import Coded, check_labels
-from core.errors import DataError
+from core.errors import DataError, DataWarning
 
 
 def where(split, index):
@@ -82,3 +82,16 @@ def test_all_that_is_wrong_is_said_at_once_and_long_lists_are_cut():
     assert len(lines) == 1 + 6 + 1
     assert lines[6] == "4 more classes with one example"
     assert lines[7].startswith("the label 'x' stands in report, 2 times")
+
+
+def test_labels_that_are_likely_mistakes_are_told():
+    """Alike but for spaces and case, or a word for what is missing; the labels stay as they are."""
+    labels = ["pos", "pos ", "NEG", "neg", "nan"] * 2
+    with pytest.warns(DataWarning) as caught:
+        check_labels({"train": labels}, lambda split, index: f"row {index}")
+    said = [str(one.message) for one in caught]
+    assert said == [
+        "labels: 'pos' and 'pos ' differ in spaces or case alone",
+        "labels: 'NEG' and 'neg' differ in spaces or case alone",
+        "labels: 'nan' looks like a missing value",
+    ]

@@ -657,3 +657,11 @@ def test_digests_are_the_same_everywhere():
         15099806263437192969,
         10569188990181819949,
     ]
+
+
+def test_a_line_of_json_that_is_no_object_is_refused_with_its_line(put):
+    """An array's elements are no columns."""
+    path = put("t.jsonl", '{"text": "a", "label": "b"}\n[1, 2]\n{"text": "c", "label": "d"}\n')
+    assert list(column_names(path)) == ["text", "label"]
+    with pytest.raises(DataError, match="line 2"):
+        read_table(path, TEXTS)
