@@ -54,7 +54,9 @@ def _named(section: str, value: Any) -> str:
 def _choices(recipe: Mapping[str, Any], learned: bool) -> Iterator[Choice]:
     given = _options(recipe["data"])
     if not isinstance(given.get("path"), str) or given["path"] == AUTO:
-        raise RecipeError("the recipe names no file of interactions", hint="write data=PATH behind its name")
+        raise RecipeError(
+            "data.path: the recipe names no file of interactions", hint="write data=PATH behind its name"
+        )
     data = _settled(given, "dataset")
     yield from _filled(given, data, _data(data))
     shared = options.Interactions.model_validate(data)

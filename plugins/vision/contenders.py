@@ -42,6 +42,8 @@ SIDE = 16
 """Images with more pixels than this squared are shrunk to so many before they are compared."""
 NUMBERS = 2**24
 """How many pixels' values are held at a time."""
+LEAST = 50
+"""Iterations that a logistic regression gets in any case."""
 STEPS = 2**32
 """Multiplications that a logistic regression may take, about: 4 seconds."""
 
@@ -179,7 +181,7 @@ def regression(name: str, view: str, train: Seen, select: Seen) -> Classifier:
     """Logistic regression with the penalty, of `PENALTIES`, that is best on `select`; of equal ones the
     strongest. Where they are many, its iterations may end early, which is said."""
     inputs = train.views[view]
-    most = max(50, min(2000, STEPS // (inputs.size * len(set(train.labels)) * 4)))
+    most = max(LEAST, min(2000, STEPS // (inputs.size * len(set(train.labels)) * 4)))
     fitted = []
     with warnings.catch_warnings():
         if most < 2000:

@@ -114,10 +114,10 @@ def test_of_many_rows_some_spread_evenly_are_fitted_on(monkeypatch: pytest.Monke
 
 
 def test_large_images_are_compared_by_few_numbers() -> None:
-    """Means of 8 x 8 parts; small ones as they are."""
+    """Means of 16 x 16 parts; small ones as they are."""
     large = torch.rand(2, 3, 64, 64)
-    assert contenders.pixels(large).shape == (2, 3 * 64)
-    assert float(contenders.pixels(large)[0, 0]) == pytest.approx(float(large[0, 0, :8, :8].mean()))
+    assert contenders.pixels(large).shape == (2, 3 * 256)
+    assert float(contenders.pixels(large)[0, 0]) == pytest.approx(float(large[0, 0, :4, :4].mean()))
     assert contenders.pixels(torch.rand(2, 1, 16, 16)).shape == (2, 256)
 
 
@@ -139,6 +139,7 @@ def test_a_contender_that_is_not_fitted_to_the_end_is_said(
     """On how many rows, and after how many iterations: it might flatter the adapted model."""
     monkeypatch.setattr(contenders, "MOST", 40)
     monkeypatch.setattr(contenders, "STEPS", 1)
+    monkeypatch.setattr(contenders, "LEAST", 3)
     state = task.fit([], base.preprocessing["task"])
     splits = {name: Split(name, ready[name], [], state) for name in ("train", "select")}
     with pytest.warns(DataWarning) as caught:
@@ -148,4 +149,4 @@ def test_a_contender_that_is_not_fitted_to_the_end_is_said(
         "nearest_neighbour, logistic_regression and linear_probe are fitted on 40 of 50 rows of train"
         in said[0]
     )
-    assert any("the fitting of logistic_regression was ended after 50 iterations" in one for one in said)
+    assert any("the fitting of logistic_regression was ended after 3 iterations" in one for one in said)

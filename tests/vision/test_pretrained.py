@@ -235,7 +235,7 @@ def test_pretrained_weights_come_from_the_hubs_cache_without_a_network(
     write_tensors(snapshot / "model.safetensors", weights)
     base = load(name="test_resnet.r160_in1k", arguments={"cache_dir": str(tmp_path)})
     assert base.digest == digest(weights)
-    assert base.licence == "apache-2.0"
+    assert base.licence == "Apache-2.0"
     assert base.origin == "timm's test_resnet.r160_in1k, from timm/test_resnet.r160_in1k"
     assert len(json.dumps(base.preprocessing)) > 10_000
 
