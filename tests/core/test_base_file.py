@@ -408,17 +408,6 @@ def test_folder_names_the_weights_in_it(fails, saved, model, tmp_path):
     assert "net.py" not in error.hint
 
 
-@pytest.fixture
-def as_nobody():
-    """Nothing is forbidden to root, who may be another for a while."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    yield
-    if root:
-        os.seteuid(0)
-
-
 def test_file_without_permission_says_so(saved, request):
     """Not that it is damaged."""
     path = saved({"a": torch.ones(1)})

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,19 +62,6 @@ def for_base(task: Recommend, base_state: State, splits: Mapping[str, Sequence[R
 def logs() -> SimpleNamespace:
     """Small logs of interactions: `logs.write(path, header, rows)`, `logs.header()` and `logs.readers()`."""
     return SimpleNamespace(write=_write, header=_header, readers=_readers)
-
-
-@pytest.fixture
-def as_nobody() -> Iterator[None]:
-    """Without the rights of root, if we have them: to root no file is forbidden."""
-    if not hasattr(os, "geteuid"):
-        pytest.skip("permissions are those of POSIX")
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    yield
-    if root:
-        os.seteuid(0)
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
