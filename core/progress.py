@@ -71,18 +71,16 @@ class Progress:
         if now < self._next and context.step < context.steps:
             return
         self._next = now + (EVERY if self._live else PLAIN_EVERY)
-        rate = context.step / max(1e-9, now - self._began)
+        rate = (context.step - 1) / max(1e-9, now - self._began)  # since the first step's end
+        speed = f", {rate:.0f} steps/s" if context.step > 1 else ""
         if self._bar is not None:
-            text = f"loss {float(result.loss):.4f} · {rate:.0f} steps/s"
+            text = f"loss {float(result.loss):.4f}{speed}"
             self._bar.update(self._task, completed=context.step, text=text)
             if context.step >= context.steps:
                 self.close()
         else:
-            left = (context.steps - context.step) / max(1e-9, rate)
-            loss = float(result.loss)
-            line = (
-                f"step {context.step}/{context.steps}, loss {loss:.4f}, {rate:.0f} steps/s, {left:.0f} s left"
-            )
+            left = f", {(context.steps - context.step) / rate:.0f} s left" if rate else ""
+            line = f"step {context.step}/{context.steps}, loss {float(result.loss):.4f}{speed}{left}"
             print(f"{'':<10} {context.contender}: {line}", file=sys.stderr)
 
     def _start(self, context: Context, now: float) -> None:

@@ -169,7 +169,7 @@ def refuse_leaks(
         shown = [] if splits is None else _shared_rows(splits[TRAIN], splits[REPORT])
         more = [f"and {leaked - len(shown)} more"] if shown and leaked > len(shown) else []
         raise DataError(
-            f"{leaked} examples stand in both train and report, so the report would flatter the adapted model"
+            f"examples that stand in both train and report: {leaked}; the report would flatter the adapted model"
             + "".join(f"\n  - {line}" for line in [*shown, *more]),
             "remove them from one of the two, or write `allow: [duplicates]` in the recipe",
         )

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,10 +190,11 @@ def _checked(
     import pyarrow as pa
 
     from core.data.sources import translated
-    from core.data.values import Wrong, convert
+    from core.data.values import ONE_WAY, Wrong, convert, is_dated
 
     schema, rows = _schema(wanted), 0
     batches, name = iter(source.batches(wanted)), ""
+    dated: dict[str, bool] = {}
     while True:
         name = ""
         try:
@@ -203,6 +205,9 @@ def _checked(
             made = []
             for (name, kind), array in zip(wanted.items(), arrays, strict=True):
                 made.append(convert(array, kind, required=name in required))
+                way = is_dated(array) if kind is datetime else None
+                if way is not None and dated.setdefault(name, way) != way:
+                    raise Wrong(0, "and what follows are not written as the times before them", ONE_WAY)
         except Wrong as wrong:
             named = name or wrong.column
             column = f", column {named!r}" if named else ""

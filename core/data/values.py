@@ -136,7 +136,9 @@ def _each(values: Any, cast: Callable[[Any], Any], wanted: type) -> Any:
             except pa.ArrowInvalid:
                 high = middle
         value = values[low].as_py()
-        comma = wanted is not datetime and value.count(",") == 1
+        if wanted is datetime:
+            raise Wrong(low, f"is {shortened(value)}, unlike the times before it", ONE_WAY) from None
+        comma = value.count(",") == 1
         raise Wrong(
             low,
             f"is {shortened(value)}; {WANTED[wanted]} is wanted",
@@ -183,26 +185,54 @@ def _time(values: Any) -> Any:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return pc.divide(values.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).cast(pa.float64()), 1e6)
     if not _is_text(kind):
-        return _number(values)
-    try:
-        return _finite(values.cast(pa.float64()))
-    except pa.ArrowInvalid:
-        return _finite(_each(values, _moments, datetime))
+        return _in_range(_number(values))
+    if is_dated(values):
+        return _each(values, _moments, datetime)
+    return _in_range(_finite(_each(values, lambda texts: texts.cast(pa.float64()), datetime)))
+
+
+def _in_range(numbers: Any) -> Any:
+    """Nanoseconds since 1970 are the largest numbers that times are written as; 2**63 of them end in 2262."""
+    far = pc.greater(pc.abs(numbers), 2.0**63)
+    if pc.any(far).as_py():
+        index = _first(far)
+        raise Wrong(
+            index,
+            f"is {numbers[index].as_py():g}, which is no time (seconds since 1970, or finer units, are below 9e18)",
+            "correct it or remove the row",
+        )
+    return numbers
+
+
+ONE_WAY = "correct it; all times of a column are numbers, or all are dates, as 2026-05-31"
+
+
+def is_dated(values: Any) -> bool | None:
+    """Whether a column of times, as the file has it, is written as dates: what its first value is; None without any."""
+    for value in values:
+        first = value.as_py()
+        if isinstance(first, str | bytes):
+            if first.strip():
+                try:
+                    float(first)
+                except ValueError:
+                    return True
+                return False
+        elif first is not None:
+            return False
+    return None
 
 
 def _moments(texts: Any) -> Any:
-    """Numbers, or dates and times in ISO 8601, with a zone or in UTC."""
+    """Dates and times in ISO 8601, with a zone or in UTC."""
     for kind in (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
         try:
             return pc.divide(texts.cast(kind).cast(pa.int64()).cast(pa.float64()), 1e6)
         except pa.ArrowInvalid:
             pass
-    return texts.cast(pa.float64()) if len(texts) < 2 else _mixed(texts)
-
-
-def _mixed(texts: Any) -> Any:
-    """Texts written in different ways, in halves."""
-    middle = len(texts) // 2
+    if len(texts) < 2:
+        raise pa.ArrowInvalid("neither")
+    middle = len(texts) // 2  # some may have a zone and others none
     return pa.concat_arrays([_moments(texts[:middle]), _moments(texts[middle:])])
 
 

@@ -28,7 +28,7 @@ def preprocess(context: Context, base: Base) -> Prepared:
     for (one, other), count in shared.items():
         context.events.emit("duplicates", splits=[one, other], contents=count)
         if (one, other) != (TRAIN, REPORT):
-            context.warn(f"{count} examples stand in both {one} and {other}")
+            context.warn(f"examples that stand in both {one} and {other}: {count}")
     refuse_leaks(shared, allowed="duplicates" in recipe.allow, splits=splits)
     prepared: Prepared = context.plugins.hook.taoke_preprocess(
         context=context, base=base, task=task, splits=splits

@@ -142,7 +142,7 @@ def test_duplicates_count_contents_that_stand_in_two_splits():
 def test_leak_is_refused_whichever_split_comes_first():
     """`report` before `train` is no way around."""
     for pair in (("train", "report"), ("report", "train")):
-        with pytest.raises(DataError, match="3 examples stand in both train and report"):
+        with pytest.raises(DataError, match="in both train and report: 3"):
             refuse_leaks({pair: 3}, allowed=False)
         refuse_leaks({pair: 3}, allowed=True)
     refuse_leaks({("train", "select"): 3}, allowed=False)
@@ -224,7 +224,7 @@ def test_leak_of_train_into_report_is_refused(refused):
     """With how many, why, and the word that allows it."""
     error = refused("data.leak=true")
     assert error["kind"] == "DataError"
-    assert "1 examples stand in both train and report" in error["message"]
+    assert "in both train and report: 1" in error["message"]
     assert "`allow: [duplicates]`" in error["hint"]
 
 

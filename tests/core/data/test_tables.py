@@ -176,11 +176,11 @@ def test_endings_count_in_any_case(put, ending):
 
 
 def test_times_are_seconds_whether_dates_or_numbers(tmp_path, put):
-    """ISO 8601 with and without a zone, in one column; the types of Parquet."""
-    written = "t\n2021-01-01\n2021-01-01 00:00:01\n2021-01-01T02:00:02+02:00\n1609459203\n"
-    seconds = [1609459200.0 + i for i in range(4)]
+    """ISO 8601 with and without a zone, in one column; numbers; the types of Parquet."""
+    written = "t\n2021-01-01\n2021-01-01 00:00:01\n2021-01-01T02:00:02+02:00\n"
+    seconds = [1609459200.0 + i for i in range(3)]
     assert read_table(put("a.csv", written), {"t": datetime})["t"].to_pylist() == seconds
-    lines = "".join(json.dumps({"t": t}) + "\n" for t in ("2021-01-01", 1609459201))
+    lines = "".join(json.dumps({"t": t}) + "\n" for t in ("1609459200", 1609459201))
     assert read_table(put("a.jsonl", lines), {"t": datetime})["t"].to_pylist() == seconds[:2]
     pq.write_table(
         pa.table({"t": [datetime(2021, 1, 1), datetime(2021, 1, 1, 0, 0, 1)]}), tmp_path / "a.parquet"
@@ -374,7 +374,28 @@ BROKEN: dict[str, tuple[str, str | bytes, dict[str, type], str, str]] = {
         "t\n2021-01-01\n2021-02-30\n",
         {"t": datetime},
         "line 3, column 't'",
-        "a time is wanted",
+        "is '2021-02-30', unlike the times",
+    ),
+    "a number among dates": (
+        "a.csv",
+        "t\n2021-01-01\n5\n",
+        {"t": datetime},
+        "line 3, column 't'",
+        "is '5', unlike",
+    ),
+    "a date far behind numbers": (
+        "a.csv",
+        "t\n" + "5\n" * 2_000_000 + "2021-01-01\n",
+        {"t": datetime},
+        "line 2000002, column 't'",
+        "is '2021-01-01', unlike",
+    ),
+    "a time at no time": (
+        "a.csv",
+        "t\n5\n1e30\n",
+        {"t": datetime},
+        "line 3, column 't'",
+        "is 1e+30, which is no",
     ),
     "broken JSON": ("a.jsonl", GOOD + '\n{"text": "y",\n', TEXTS, "line 3", "is not JSON"),
     "two objects": ("a.jsonl", GOOD + GOOD.strip() + GOOD, TEXTS, "line 2", "is not JSON: Extra data"),
