@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 API = 1
@@ -144,8 +146,8 @@ class Transform(Protocol):
         randomness."""
 
 
-class Metric(Protocol):
-    """How one prediction row is scored: a corpus' score is the sum of numerators over the sum of denominators."""
+class RowMetric(Protocol):
+    """A metric of one row after the other: a corpus' score is the sum of numerators over the sum of denominators."""
 
     name: str
     unit: str
@@ -153,6 +155,23 @@ class Metric(Protocol):
 
     def score(self, row: Prediction) -> tuple[float, float]:
         """(numerator, denominator) of one prediction, which also has its row's `id`, `target` and `group`."""
+
+
+class CorpusMetric(Protocol):
+    """A metric of all rows at once, which is no sum over them: BLEU, mean average precision, coverage."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+
+    def corpus(self, rows: Sequence[Prediction]) -> Callable[[NDArray[np.float64]], float]:
+        """What can be worked out once, as a function: of weights (rows,), how often each row counts, the score. With
+        ones it is the score itself; intervals ask for it some thousand times, with the counts of resamples. Of
+        weights that leave nothing to score it is nan."""
+
+
+Metric: TypeAlias = RowMetric | CorpusMetric
+"""One that also has `breakdown(rows) -> Mapping[str, float]`, the score by class for example, is shown with it."""
 
 
 class Contender(Protocol):
@@ -170,6 +189,9 @@ class Task(Protocol):
     `state` is what `fit` returned. What `encode` makes of a row, what `collate` makes of examples and
     what `forward` makes of a batch are the task's own business, with one rule: a batch is made of
     tensors, and of dicts, lists and tuples of them, so that the core can move it to a device.
+
+    A task whose examples differ much in length may have `length(example) -> int`: batches, in training and in
+    prediction, are then made of examples of about one length, so that little of them is padding.
     """
 
     def fit(self, rows: Sequence[Row], brought: Mapping[str, JSON]) -> JSON:
@@ -194,8 +216,9 @@ class Task(Protocol):
         """(sum, weight): a differentiable scalar summed over the batch and what to divide it by. Replaced
         where the recipe names another loss."""
 
-    def predict(self, outputs: Any, batch: Any, state: JSON) -> Sequence[Prediction]:
-        """One JSON object an example, in the batch's order."""
+    def predict(self, model: nn.Module, batch: Any, state: JSON) -> Sequence[Prediction]:
+        """One JSON object an example, in the batch's order. It calls `forward`, once or, where it generates, as
+        often as it takes. Without gradients; `model` is in eval mode."""
 
     def parse(self, inputs: Sequence[str], state: JSON) -> Sequence[Row]:
         """What a user types or points at, as rows without a target. Raises `DataError` with what was expected."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from core.context import Context
-    from core.contract import Base, Choice, Component, Phase, Prediction, Row, Split, StepResult, Task
+    from core.contract import JSON, Base, Choice, Component, Phase, Prediction, Row, Split, StepResult, Task
     from core.prepared import Prepared
 
 PROJECT = "taoke"
@@ -91,6 +91,20 @@ def taoke_evaluate(
 ) -> Sequence[Prediction] | None:
     """Predictions, one row an example, in the split's order. The core's answer: collate, forward, predict,
     without gradients."""
+
+
+@hookspec
+def taoke_illustrate(
+    context: Context,
+    task: Task,
+    model: nn.Module,
+    splits: Mapping[str, Split],
+    predictions: Mapping[str, Sequence[Prediction]],
+) -> Mapping[str, JSON] | None:
+    """What a person would look at beside the scores: pictures, samples, curves. Called once every contender has
+    predicted `report`: `predictions` has their rows by contender, with ids and targets; `model` is the adapted one.
+    What it returns is kept in the run's record under names of its own, and files go into a folder below
+    `context.folder`. Collect; two plugins with one name are an error."""
 
 
 @hookspec

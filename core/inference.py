@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -38,17 +39,28 @@ def predict(
 ) -> list[Prediction]:
     """One prediction an example of `split`, in its order; `model` is in eval mode and on `device`. Of streamed
     examples, `workers` processes make the batches."""
+    of_length = example_lengths(task, split.examples)
+    order = range(len(split.examples)) if of_length is None else of_length.argsort(stable=True).tolist()
 
     def batch(number: int) -> Any:
         i = number * batch_size
-        return task.collate(list(split.examples[i : i + batch_size]), generator(0, "predict", i))
+        examples = [split.examples[place] for place in order[i : i + batch_size]]
+        return task.collate(examples, generator(0, "predict", i))
 
     predictions: list[Prediction] = []
     workers = workers if is_streamed(split.examples) else 0
     for ready in made(batch, -(-len(split.examples) // batch_size), workers):
         moved = to_device(ready, device)
-        predictions += task.predict(task.forward(model, moved), moved, split.state)
-    return predictions
+        predictions += task.predict(model, moved, split.state)
+    if of_length is None or len(predictions) != len(order):  # a wrong number is told by `complete`
+        return predictions
+    return [answer for _, answer in sorted(zip(order, predictions, strict=True), key=itemgetter(0))]
+
+
+def example_lengths(task: Task, examples: Sequence[Any]) -> torch.Tensor | None:
+    """(examples,) int64, where the task says how long its examples are; streamed ones are made once for that."""
+    length: Callable[[Any], int] | None = getattr(task, "length", None)
+    return None if length is None else torch.tensor([length(example) for example in examples])
 
 
 def without_inputs(rows: Sequence[Row]) -> Sequence[Row]:

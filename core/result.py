@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,16 @@ def rendered(run: Mapping[str, Any]) -> Group:
     if run["retain"]:
         base, adapted = run["retain"][BASE][primary], run["retain"][ADAPTED][primary]
         lines.append(f"retain    {primary} on the base's own task: base {base:.4f}, adapted {adapted:.4f}")
+    for metric, by_contender in run["breakdowns"].items():
+        for contender in (BASE, ADAPTED):
+            parts = ", ".join(
+                f"{part} {value:.4f}" for part, value in by_contender.get(contender, {}).items()
+            )
+            lines += [f"parts     {metric}, {contender}: {parts}"] if parts else []
+    for name, shown in run["illustrations"].items():
+        lines.append(
+            f"{name:<9} {shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)}"
+        )
     lines.append("seconds   " + ", ".join(f"{name} {value:.1f}" for name, value in run["seconds"].items()))
     lines += [f"run       {run['run']}", f"shell     {run['shell']}"]
     return Group(table, *(Text(line) for line in lines))

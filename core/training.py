@@ -16,7 +16,7 @@ from core.contract import SCRATCH, SELECT, TRAIN, Phase, Split, StepResult, Task
 from core.data.rows import is_streamed
 from core.errors import ContractError, RecipeError, TrainingError
 from core.evidence.scores import metric_named, score
-from core.inference import complete, to_device, without_inputs
+from core.inference import complete, example_lengths, to_device, without_inputs
 from core.loading import made
 from core.seeds import derive_seed, generator, seed_torch
 
@@ -49,6 +49,7 @@ def iterate(
     learn = getattr(context.loss, "fit", None)
     if learn is not None:
         learn(splits[TRAIN])
+    of_length = example_lengths(task, splits[TRAIN].examples)
     began, waited = time.perf_counter(), 0.0
     done = 0
     for phase, epochs in zip(phases, lengths, strict=True):
@@ -61,7 +62,7 @@ def iterate(
         factors = [schedule(settings.schedule, settings.warmup, i, steps) for i in range(steps)]
         for epoch in range(done, done + epochs):
             seed_torch(context.device, derive_seed(context.seed, "model", epoch))
-            batches = _batches(context, task, splits[TRAIN], epoch)
+            batches = _batches(context, task, splits[TRAIN], epoch, of_length)
             asked = time.perf_counter()
             for batch in batches:
                 waited += time.perf_counter() - asked
@@ -212,10 +213,12 @@ def _groups(
     return groups
 
 
-def _batches(context: Context, task: Task, split: Split, epoch: int) -> Iterator[Any]:
+def _batches(
+    context: Context, task: Task, split: Split, epoch: int, of_length: Tensor | None
+) -> Iterator[Any]:
     seed, size, elsewhere = context.seed, context.recipe.fine_tune.batch_size, context.device.type != "cpu"
     augment, ready = split.augment, split.examples
-    order = torch.randperm(len(ready), generator=generator(seed, "order", epoch))
+    order = shuffled(len(ready), size, of_length, generator(seed, "order", epoch))
 
     def batch(number: int) -> Any:
         i = number * size
@@ -226,6 +229,23 @@ def _batches(context: Context, task: Task, split: Split, epoch: int) -> Iterator
     workers = context.workers if augment or is_streamed(ready) else 0
     for made_batch in made(batch, math.ceil(len(ready) / size), workers):
         yield to_device(made_batch, context.device) if elsewhere else made_batch
+
+
+POOL = 50
+"""Batches that are sorted by length at a time: enough that one's examples are of about one length, few enough that
+chance still decides who meets whom."""
+
+
+def shuffled(count: int, size: int, of_length: Tensor | None, rng: torch.Generator) -> Tensor:
+    """(count,) the order of an epoch, to be cut into batches of `size`. With lengths, (count,), each pool of `POOL`
+    batches is sorted by them, and the batches, but for the last, which may be smaller, are shuffled once more."""
+    order = torch.randperm(count, generator=rng)
+    if of_length is None:
+        return order
+    pools = [pool[of_length[pool].argsort(stable=True)] for pool in torch.split(order, POOL * size)]
+    batches = torch.split(torch.cat(pools), size)
+    places = torch.randperm(len(batches) - 1, generator=rng).tolist()
+    return torch.cat([*(batches[place] for place in places), batches[-1]])
 
 
 def _averaged(updater: torch.optim.Optimizer) -> AbstractContextManager[None]:

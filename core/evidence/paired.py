@@ -6,7 +6,7 @@ where rows come in groups, whole groups are drawn (chapter 8).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,20 +50,32 @@ class Resamples:
         for i, one in enumerate(parts):
             np.add.at(sums[i], self._group_of_row, one)
         flat = sums.transpose(1, 0, 2).reshape(self._group_count, -1)
+        drawn = [counts @ flat for counts in self._counts()]
+        totals = np.concatenate(drawn).reshape(self._count, len(parts), 2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(totals[:, :, 0] / totals[:, :, 1]).T
+
+    def corpus_scores(
+        self, contenders: Sequence[Callable[[NDArray[np.float64]], float]]
+    ) -> NDArray[np.float64]:
+        """(contenders, resamples) of scores, each a function of (rows,) weights, how often each row is drawn."""
+        drawn = [
+            [contender(weights) for contender in contenders]
+            for counts in self._counts()
+            for weights in counts[:, self._group_of_row]
+        ]
+        return np.array(drawn, np.float64).T
+
+    def _counts(self) -> Iterator[NDArray[np.float64]]:
+        """In blocks (size, groups): how often each group is drawn."""
         rng = np.random.default_rng(self._seed)
         block = max(1, BLOCK // self._group_count)
-        drawn = []
         for start in range(0, self._count, block):
             size = min(block, self._count - start)
             picks = rng.integers(self._group_count, size=(size, self._group_count))
             offsets = np.arange(size)[:, None] * self._group_count
-            counts = np.bincount((picks + offsets).ravel(), minlength=size * self._group_count).reshape(
-                size, self._group_count
-            )
-            drawn.append(counts.astype(np.float64) @ flat)
-        totals = np.concatenate(drawn).reshape(self._count, len(parts), 2)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(totals[:, :, 0] / totals[:, :, 1]).T
+            counts = np.bincount((picks + offsets).ravel(), minlength=size * self._group_count)
+            yield counts.reshape(size, self._group_count).astype(np.float64)
 
 
 def interval(value: float, resampled: NDArray[np.float64], confidence: float) -> Interval:

@@ -4,14 +4,14 @@ number can be recomputed from the predictions a run keeps."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from core.contract import ADAPTED, BASE, REPORT, RETAIN, SCRATCH, Metric, Prediction
+from core.contract import ADAPTED, BASE, JSON, REPORT, RETAIN, SCRATCH, Metric, Prediction
 from core.evidence.paired import Interval, Resamples, interval
-from core.evidence.scores import parts, ratio
+from core.evidence.scores import breakdown, is_of_corpus, parts, ratio, weighted
 from core.evidence.verdict import Verdict, judge
 
 Predictions: TypeAlias = Sequence[Prediction]
@@ -25,7 +25,8 @@ class Evidence:
     `report`. `gains` maps every other contender to how much better the adapted model is in the primary metric,
     positive being better; the verdict asks about the base, the best trivial contender and scratch. `retained`
     has the base's and the adapted model's scores on `retain`, `forgetting` the part of the base's score that
-    was lost.
+    was lost. `breakdowns` maps metric to contender to the score's parts, for metrics that have any.
+    `illustrations` is what plugins show beside all that (`taoke_illustrate`).
     """
 
     primary: Metric
@@ -40,6 +41,8 @@ class Evidence:
     forgetting: Interval | None
     verdict: Verdict
     confidence: float
+    breakdowns: Mapping[str, Mapping[str, Mapping[str, float]]]
+    illustrations: Mapping[str, JSON] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         primary = self.primary.name
@@ -57,12 +60,14 @@ class Evidence:
                 name: {metric: asdict(difference) for metric, difference in by_metric.items()}
                 for name, by_metric in self.differences.items()
             },
+            "breakdowns": self.breakdowns,
             "best_trivial": self.best_trivial,
             "gains": {rival: asdict(gain) for rival, gain in self.gains.items()},
             "retain": self.retained or None,
             "forgetting": asdict(self.forgetting) if self.forgetting else None,
             "verdict": self.verdict.verdict,
             "reasons": list(self.verdict.reasons),
+            "illustrations": self.illustrations,
         }
 
 
@@ -120,7 +125,19 @@ def weigh(
         forgetting=forgetting,
         verdict=judge({rival: gains[rival] for rival in rivals}, forgetting, max_forgetting),
         confidence=confidence,
+        breakdowns={
+            metric.name: by_contender
+            for metric in metrics
+            if (by_contender := _breakdown(metric, predictions, names))
+        },
     )
+
+
+def _breakdown(
+    metric: Metric, predictions: Mapping[tuple[str, str], Predictions], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    found = {name: breakdown(metric, predictions[name, REPORT]) for name in names}
+    return {name: parts for name, parts in found.items() if parts}
 
 
 def _scores(
@@ -137,8 +154,14 @@ def _scores(
     scores: dict[str, dict[str, float]] = {name: {} for name in names}
     resampled = {}
     for metric in metrics:
-        stacked = np.stack([parts(metric, predictions[name, split]) for name in names])
-        for name, one in zip(names, stacked, strict=True):
-            scores[name][metric.name] = ratio(one)
-        resampled[metric.name] = drawing.scores(stacked)
+        if is_of_corpus(metric):
+            corpora = [weighted(metric, predictions[name, split]) for name in names]
+            values = [value for value, _ in corpora]
+            resampled[metric.name] = drawing.corpus_scores([corpus for _, corpus in corpora])
+        else:
+            stacked = np.stack([parts(metric, predictions[name, split]) for name in names])
+            values = [ratio(one) for one in stacked]
+            resampled[metric.name] = drawing.scores(stacked)
+        for name, value in zip(names, values, strict=True):
+            scores[name][metric.name] = value
     return scores, resampled

@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from core.context import Context
-from core.contract import ADAPTED, BASE, REPORT, RETAIN, SCRATCH, SELECT, TRAIN, Split
+from core.contract import ADAPTED, BASE, JSON, REPORT, RETAIN, SCRATCH, SELECT, TRAIN, Split
 from core.errors import ContractError
 from core.evidence.scores import metric_named, score
 from core.evidence.weigh import Evidence, Predictions, weigh
@@ -66,7 +67,7 @@ def evaluate(context: Context, tuned: Tuned) -> Evidence:
     if context.folder is not None:
         save(predictions, context.folder / "predictions")
     gate = recipe.gate or Gate()
-    return weigh(
+    evidence = weigh(
         predictions,
         metrics,
         primary,
@@ -76,6 +77,34 @@ def evaluate(context: Context, tuned: Tuned) -> Evidence:
         resamples=recipe.evaluate.resamples,
         seed=derive_seed(context.seed, "bootstrap"),
     )
+    shown = context.plugins.hook.taoke_illustrate(
+        context=context,
+        task=task,
+        model=tuned.model,
+        splits=prepared.splits,
+        predictions={name: rows for (name, split), rows in predictions.items() if split == REPORT},
+    )
+    return replace(evidence, illustrations=_merged(shown))
+
+
+def _merged(shown: Sequence[Mapping[str, JSON]]) -> dict[str, JSON]:
+    """What all plugins illustrate. Raises `ContractError` where two use one name, or something is no JSON."""
+    merged: dict[str, JSON] = {}
+    for one in shown:
+        taken = sorted(set(merged).intersection(one))
+        if taken:
+            raise ContractError(
+                f"two plugins illustrate the run with {taken[0]!r}",
+                "rename one: `taoke_illustrate` returns it",
+            )
+        try:
+            merged |= json.loads(json.dumps(dict(one), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ContractError(
+                f"what `taoke_illustrate` returned is not JSON: {error}",
+                "return dicts, lists, strings and finite numbers; files go below `context.folder`",
+            ) from error
+    return merged
 
 
 def _refuse_name(name: str, taken: Sequence[str]) -> None:

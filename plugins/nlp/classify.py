@@ -101,9 +101,10 @@ class Classify:
         """Cross-entropy, in nats."""
         return functional.cross_entropy(outputs, batch["labels"], reduction="sum"), float(len(outputs))
 
-    def predict(self, outputs: Tensor, batch: Batch, state: State) -> list[Mapping[str, JSON]]:
+    def predict(self, model: nn.Module, batch: Batch, state: State) -> list[Mapping[str, JSON]]:
         """`{"label": ..., "probability": ...}`: the likeliest label and the model's probability for it. A base that
         knows no labels says None."""
+        outputs = self.forward(model, batch)
         if not outputs.shape[1]:
             return [{"label": None, "probability": 0.0}] * len(outputs)
         probability, index = outputs.softmax(1).max(1)

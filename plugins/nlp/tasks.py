@@ -58,7 +58,7 @@ class LanguageModelling:
         bytes     (examples,) int64, and characters
         continue  (examples,) int64
 
-    and its outputs are `logits` (windows, time, vocabulary) and `continuation`, a list of tokens an example.
+    and its outputs are logits (windows, time, vocabulary).
     """
 
     def __init__(self, options: LanguageModellingOptions) -> None:
@@ -106,25 +106,21 @@ class LanguageModelling:
             "continue": torch.tensor([example["continue"] for example in examples]),
         }
 
-    def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Any]:
-        continuation = []
-        for i in batch["continue"].nonzero()[:, 0].tolist():
-            last = int((batch["example"] == i).nonzero()[-1])
-            known = batch["tokens"][last][: int((batch["targets"][last] != IGNORED).sum()) + 1]
-            continuation.append(continued(model, known, int(batch["continue"][i])))
-        return {"logits": model(batch["tokens"]), "continuation": continuation}
+    def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        logits: Tensor = model(batch["tokens"])
+        return logits
 
-    def loss(self, outputs: Mapping[str, Any], batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Nats, summed over the tokens, and their number."""
         return _nats(outputs, batch).sum(), (batch["targets"] != IGNORED).sum()
 
-    def predict(
-        self, outputs: Mapping[str, Any], batch: Mapping[str, Tensor], state: JSON
-    ) -> list[dict[str, JSON]]:
+    def predict(self, model: nn.Module, batch: Mapping[str, Tensor], state: JSON) -> list[dict[str, JSON]]:
         """`bits`, `bytes` and `characters` of each text; where it is to be continued, also `bits_per_byte` and
         `continuation`."""
         nats = torch.zeros(len(batch["bytes"]), dtype=torch.float64, device=batch["bytes"].device)
-        nats.index_add_(0, batch["example"], _nats(outputs, batch).sum(1, dtype=torch.float64))
+        nats.index_add_(
+            0, batch["example"], _nats(self.forward(model, batch), batch).sum(1, dtype=torch.float64)
+        )
         rows: list[dict[str, JSON]] = [
             {"bits": bits, "bytes": size, "characters": letters}
             for bits, size, letters in zip(
@@ -134,10 +130,12 @@ class LanguageModelling:
                 strict=True,
             )
         ]
-        asked = [row for row, count in zip(rows, batch["continue"].tolist(), strict=True) if count]
-        for row, tokens in zip(asked, outputs["continuation"], strict=True):
-            row["bits_per_byte"] = row["bits"] / row["bytes"]
-            row["continuation"] = self._tokenizer_of(state).decode(tokens)
+        for i in batch["continue"].nonzero()[:, 0].tolist():
+            last = int((batch["example"] == i).nonzero()[-1])
+            known = batch["tokens"][last][: int((batch["targets"][last] != IGNORED).sum()) + 1]
+            tokens = continued(model, known, int(batch["continue"][i]))
+            rows[i]["bits_per_byte"] = rows[i]["bits"] / rows[i]["bytes"]
+            rows[i]["continuation"] = self._tokenizer_of(state).decode(tokens)
         return rows
 
     def parse(self, inputs: Sequence[str], state: JSON) -> list[Row]:
@@ -184,7 +182,8 @@ def continued(model: nn.Module, tokens: Tensor, count: int) -> list[int]:
     return tokens[start:].tolist()
 
 
-def _nats(outputs: Mapping[str, Any], batch: Mapping[str, Tensor]) -> Tensor:
+def _nats(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """(windows, time), zero where there is no target."""
-    logits = outputs["logits"].transpose(1, 2)
-    return functional.cross_entropy(logits, batch["targets"], ignore_index=IGNORED, reduction="none")
+    return functional.cross_entropy(
+        logits.transpose(1, 2), batch["targets"], ignore_index=IGNORED, reduction="none"
+    )

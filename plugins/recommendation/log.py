@@ -129,8 +129,9 @@ def columns(log: options.Log) -> Columns:
     if user is None or item is None:
         what = "user" if user is None else "item"
         free = [name for name in header if name not in taken]
+        names = ", ".join(map(repr, free[:20]))
         raise DataError(
-            f"{path}: none of its{' other' if taken else ''} columns ({', '.join(map(repr, free[:20]))}) is called as columns of {what}s are"
+            f"{path}: none of its{' other' if taken else ''} columns ({names}) is called as columns of {what}s are"
             f" ({', '.join(SPELLINGS[what][:4])}, ...)",
             f"write data.{what}=COLUMN; the first line must hold the columns' names",
         )

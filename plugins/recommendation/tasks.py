@@ -115,14 +115,15 @@ class Recommend:
         (https://arxiv.org/abs/1905.03375)."""
         return (outputs - batch["histories"]).square().sum(), float(len(outputs))
 
-    def predict(self, outputs: Tensor, batch: Batch, state: State) -> list[dict[str, JSON]]:
+    def predict(self, model: nn.Module, batch: Batch, state: State) -> list[dict[str, JSON]]:
         """As `ranking.recommend`."""
         targets: list[int | list[int | None] | None] = []
         for row, several in zip(batch["targets"].tolist(), batch["several"].tolist(), strict=True):
             given = [None if index == NONE else index for index in row if index != PAD]
             targets.append(given if several else given[0] if given else None)
         has = batch["histories"].cpu().numpy()
-        return recommend(outputs.cpu().numpy(), has, targets, state["items"])
+        scores = self.forward(model, batch).cpu().numpy()
+        return recommend(scores, has, targets, state["items"])
 
     def parse(self, inputs: Sequence[str], state: State) -> list[Row]:
         """Items separated by commas, as in `os,sys`, or `@PATH`, a text file with an item a line; nothing at all is an

@@ -199,7 +199,11 @@ def _classes(found: Found, path: Path, split: str) -> None:
         )
     if empty:
         names = ", ".join(map(repr, empty[:NAMED])) + (" ..." if len(empty) > NAMED else "")
-        warnings.warn(f"{path}: class folders without a file: {names} ({len(empty)} of {len(classes)})", DataWarning, stacklevel=2)
+        warnings.warn(
+            f"{path}: class folders without a file: {names} ({len(empty)} of {len(classes)})",
+            DataWarning,
+            stacklevel=2,
+        )
     stray = sum(Path(e.name).suffix.lower() in PICTURES for e in entries if e.is_file()) if loose else 0
     if stray:
         warnings.warn(

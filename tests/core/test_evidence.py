@@ -375,3 +375,52 @@ def test_evidence_of_a_run_follows_from_the_predictions_it_kept(toy_run):
         seed=derive_seed(0, "bootstrap"),
     ).to_json()
     assert again == {key: recorded[key] for key in again}
+
+
+# --- metrics of the corpus -----------------------------------------------------------------------------------
+
+
+class CorpusMean(Mean):
+    """As `Mean`, worked out over all rows at once."""
+
+    def corpus(self, rows):
+        parts = np.array([self.score(row) for row in rows])
+
+        def weighted(weights):
+            numerator, denominator = weights @ parts
+            return numerator / denominator if denominator else math.nan
+
+        return weighted
+
+    def breakdown(self, rows):
+        return {"odd": rows[1]["value"]}
+
+
+@given(arrays(np.float64, st.integers(2, 30), elements=st.floats(-10, 10)))
+def test_a_metric_of_the_corpus_gets_the_resamples_of_a_metric_of_rows(values):
+    """The same mean as a sum over rows and as a whole: the same scores, the same intervals, groups included."""
+    groups = [str(i // 2) for i in range(len(values))]
+    predictions = {
+        ("base", "report"): rows(values[::-1], groups),
+        ("adapted", "report"): rows(values, groups),
+    }
+    by_row, by_corpus = (weighed(predictions, metric=metric) for metric in (Mean(), CorpusMean()))
+    assert by_row.scores["adapted"]["mean"] == pytest.approx(by_corpus.scores["adapted"]["mean"])
+    one, other = by_row.gains["base"], by_corpus.gains["base"]
+    assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), abs=1e-9)
+    assert score(CorpusMean(), predictions["adapted", "report"]) == by_corpus.scores["adapted"]["mean"]
+
+
+def test_a_corpus_that_leaves_nothing_to_score_is_refused():
+    """Rather than a NaN that travels on."""
+    with pytest.raises(DataError, match="mean: 2 predictions hold nothing to score"):
+        score(CorpusMean(), rows([1.0, 1.0], weights=[0.0, 0.0]))
+
+
+def test_a_metric_s_parts_are_kept_by_contender():
+    """Under the metric's name; a metric without parts is not there."""
+    predictions = contenders(base=[0, 1], adapted=[1, 0])
+    assert weighed(predictions, metric=CorpusMean()).to_json()["breakdowns"] == {
+        "mean": {"base": {"odd": 1.0}, "adapted": {"odd": 0.0}}
+    }
+    assert weighed(predictions).to_json()["breakdowns"] == {}

@@ -108,3 +108,20 @@ def test_batch_of_any_nesting_moves_with_its_structure():
     assert type(moved["b"]) is pair
     assert moved["b"].y == 4
     assert batch["a"][0].device == CPU
+
+
+def test_examples_of_about_one_length_share_a_batch_and_predictions_keep_their_order(stages):
+    """Where the task says how long examples are; a row's prediction is then what it is without."""
+    toy = stages()
+    task, split = toy.prepared.task, toy.prepared.splits["select"]
+    plain = predict(task, toy.modified.model, split, CPU, 4)
+    task.length = lambda example: int(1000 * example[0][0])
+    lengths = []
+    collate = task.collate
+    task.collate = lambda examples, rng: (
+        lengths.append([*map(task.length, examples)]) or collate(examples, rng)
+    )
+    assert predict(task, toy.modified.model, split, CPU, 4) == plain
+    together = [length for batch in lengths for length in batch]
+    assert together == sorted(together)
+    assert len(set(together)) > 4

@@ -15,6 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from core.recipe import resolve
+from core.result import Run
 
 HERE = Path(__file__).parent
 TOY, RECIPE = HERE / "toy.py", HERE / "toy.yaml"
@@ -370,3 +371,38 @@ def test_run_leaves_torch_as_it_was(toy):
     assert toy("data.leak=true").code == 2
     assert torch.equal(before, torch.get_rng_state())
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+SHOW = """
+@hookimpl
+def taoke_illustrate(context, model, splits, predictions):
+    (context.folder / "pictures").mkdir()
+    (context.folder / "pictures" / "one.txt").write_text("drawn")
+    return {NAME: "pictures/one.txt", "rows": [len(predictions), len(splits["report"].rows)]}
+"""
+
+
+def test_what_plugins_illustrate_stands_in_the_record_and_under_the_table(toy, plugin_file, tmp_path):
+    """The hook sees every contender's rows; what it returns is in the document and in what a user is shown."""
+    outcome = toy(plugins=[plugin_file("show", SHOW.replace("NAME", "'cells'"))])
+    shown = {"cells": "pictures/one.txt", "rows": [4, 200]}
+    assert outcome.document["illustrations"] == shown
+    folder = Path(outcome.document["run"])
+    assert json.loads((folder / "evidence.json").read_text())["illustrations"] == shown
+    assert (folder / "pictures" / "one.txt").read_text() == "drawn"
+    assert "\ncells     pictures/one.txt\nrows      [4, 200]\n" in str(Run(outcome.document))
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [("{'a': float('nan')}", "what `taoke_illustrate` returned is not JSON"), ("{'b': 1}", "with 'b'")],
+)
+def test_illustrations_that_cannot_be_kept_fail_the_run(toy, plugin_file, returned, message):
+    """No JSON, or two under one name: said before anything is sealed."""
+    one, other = (
+        plugin_file(name, f"@hookimpl\ndef taoke_illustrate():\n    return {text}\n")
+        for name, text in (("one", returned), ("other", "{'b': 2}"))
+    )
+    outcome = toy("fine_tune.epochs=1", plugins=[one, other])
+    assert outcome.code == 1
+    assert message in outcome.error["message"]

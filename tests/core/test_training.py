@@ -16,7 +16,7 @@ from core.evidence.scores import metric_named, score
 from core.inference import complete, predict
 from core.stages.fine_tune import trained
 from core.strategies import head_parameters
-from core.training import phase_epochs, schedule, unfreeze
+from core.training import phase_epochs, schedule, shuffled, unfreeze
 
 WATCH = """
 @hookimpl(wrapper=True)
@@ -518,3 +518,27 @@ def test_fine_tuning_that_returns_no_model_is_named(toy, plugin_file):
     assert outcome.code == 1
     assert outcome.error["kind"] == "ContractError"
     assert "taoke_fine_tune returned a str" in outcome.error["message"]
+
+
+# --- batches by length -------------------------------------------------------------------------------------
+
+
+def test_batches_by_length_hold_every_example_once_and_little_padding():
+    """Each pool is sorted, so that a batch's examples differ little; the batches then come in any order."""
+    of_length = torch.randint(1, 100, (1003,), generator=torch.Generator().manual_seed(0))
+    order = shuffled(1003, 10, of_length, torch.Generator().manual_seed(0))
+    assert sorted(order.tolist()) == list(range(1003))
+    batches = [of_length[batch] for batch in order.split(10)]
+    assert max(int(batch.max() - batch.min()) for batch in batches[:-1]) < 15
+    longest = [int(batch.max()) for batch in batches]
+    assert longest != sorted(longest)
+    assert len(batches[-1]) == 3
+    again = shuffled(1003, 10, of_length, torch.Generator().manual_seed(0))
+    assert torch.equal(order, again)
+    assert not torch.equal(order, shuffled(1003, 10, of_length, torch.Generator().manual_seed(1)))
+
+
+def test_one_batch_can_be_all_there_is():
+    """Nothing is left to shuffle."""
+    order = shuffled(3, 10, torch.tensor([3, 1, 2]), torch.Generator())
+    assert order.tolist() == [1, 2, 0]

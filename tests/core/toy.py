@@ -214,7 +214,8 @@ class Quadrants:
 
         return functional.cross_entropy(outputs, batch["y"], reduction="sum"), len(batch["y"])
 
-    def predict(self, outputs: Any, batch: Any, state: Any) -> list[dict[str, Any]]:
+    def predict(self, model: Any, batch: Any, state: Any) -> list[dict[str, Any]]:
+        outputs = self.forward(model, batch)
         return [{"label": state["labels"][i]} for i in outputs.argmax(1).tolist()]
 
     def parse(self, inputs: Sequence[str], state: Any) -> list[Row]:

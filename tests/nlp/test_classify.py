@@ -101,7 +101,7 @@ def test_a_base_without_classes_predicts_no_label(base: Base) -> None:
     one = task()
     state = one.fit([], brought(base))
     batch = one.collate([one.encode(row, state) for row in ROWS], RNG)
-    predictions = one.predict(one.forward(base.model, batch), batch, state)
+    predictions = one.predict(base.model, batch, state)
     assert predictions == [{"label": None, "probability": 0.0}] * 5
     assert Accuracy().score({**predictions[0], "target": "good"}) == (0.0, 1.0)
 

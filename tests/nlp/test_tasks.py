@@ -30,7 +30,7 @@ class Uniform(nn.Module):
 
 def bits(task: LanguageModelling, model: nn.Module, state: JSON, texts: list[str]) -> list[float]:
     batch = task.collate([task.encode(Row({"text": text}), state) for text in texts], torch.Generator())
-    return [row["bits"] for row in task.predict(task.forward(model, batch), batch, state)]
+    return [row["bits"] for row in task.predict(model, batch, state)]
 
 
 def test_every_token_of_a_text_is_coded_the_first_too(task: LanguageModelling, state: JSON) -> None:
@@ -90,15 +90,12 @@ def test_a_typed_text_gets_its_bits_and_a_continuation(
     """The continuation is the likeliest token after each other, the same in every batch."""
     rows = task.parse(["    def __init__(self", "Return the"], {"merges": []})
     batch = task.collate([task.encode(row, state) for row in rows], torch.Generator())
-    first, second = task.predict(task.forward(base.model, batch), batch, state)
+    first, second = task.predict(base.model, batch, state)
     assert first["bits_per_byte"] == first["bits"] / len("    def __init__(self")
     assert first["continuation"]
     assert second["continuation"]
     alone = task.collate([task.encode(rows[1], state)], torch.Generator())
-    assert (
-        task.predict(task.forward(base.model, alone), alone, state)[0]["continuation"]
-        == second["continuation"]
-    )
+    assert task.predict(base.model, alone, state)[0]["continuation"] == second["continuation"]
 
 
 def test_a_long_text_is_continued_from_its_last_window(
@@ -108,7 +105,7 @@ def test_a_long_text_is_continued_from_its_last_window(
     end = "Raises ValueError if the\n" * 20
     rows = task.parse(["x = 1  # one line\n" * 28 + end, end], state)
     batch = task.collate([task.encode(row, state) for row in rows], torch.Generator())
-    long, short = task.predict(task.forward(base.model, batch), batch, state)
+    long, short = task.predict(base.model, batch, state)
     assert long["continuation"] == short["continuation"]
 
 

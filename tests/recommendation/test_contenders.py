@@ -105,7 +105,7 @@ def test_the_base_in_a_mixture_is_the_base(
     mixture = {contender.name: contender for contender in task.trivial(base, for_base)}["base_ease"]
     select = for_base["select"]
     batch = task.collate(select.examples[:50], torch.Generator())
-    alone = task.predict(task.forward(base.model, batch), batch, select.state)
+    alone = task.predict(base.model, batch, select.state)
     for one, other in zip(mixture.predict(select.rows[:50]), alone, strict=True):
         known = [item for item in one["recommended"] if item in select.state["items"]]
         assert known == list(other["recommended"])[: len(known)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from core.contract import Base, Row
 from core.errors import DataError
@@ -18,6 +19,17 @@ STATE: State = {"items": ["os", "re", "sys", "json"]}
 
 def row(*history: str, target: str | None = None) -> Row:
     return Row({"user": "u", "history": list(history)}, target)
+
+
+class Always(nn.Module):
+    """Gives the same outputs, whatever the inputs."""
+
+    def __init__(self, outputs: Tensor) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.outputs
 
 
 def test_new_items_follow_the_bases_and_the_model_grows_for_them(
@@ -41,7 +53,7 @@ def test_what_the_state_does_not_list_is_left_out(task: Recommend, rng: torch.Ge
     batch = task.collate(examples, rng)
     assert batch["histories"].tolist() == [[0, 0, 1, 0], [0, 0, 0, 0]]
     assert batch["targets"].tolist() == [[1], [NONE]]
-    first, second = task.predict(torch.tensor([[0.1, 0.2, 0.3, 0.4]] * 2), batch, STATE)
+    first, second = task.predict(Always(torch.tensor([[0.1, 0.2, 0.3, 0.4]] * 2)), batch, STATE)
     assert first == {"recommended": {"json": 0.4, "re": 0.2, "os": 0.1}, "rank": 2}
     assert list(second) == ["recommended"]
     assert list(second["recommended"]) == ["json", "sys", "re", "os"]
@@ -155,7 +167,7 @@ def test_several_targets_stay_several(of_items: Recommend, rng: torch.Generator)
     rows = [row("10", target=["heat", "unknown"]), row(target="casino"), row("heat"), row(target=["10"])]  # type: ignore[arg-type]
     batch = of_items.collate([of_items.encode(one, ITEMS) for one in rows], rng)
     assert batch["histories"].tolist() == [[0, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
-    found = of_items.predict(torch.tensor([[4.0, 3.0, 2.0, 1.0]] * 4), batch, ITEMS)
+    found = of_items.predict(Always(torch.tensor([[4.0, 3.0, 2.0, 1.0]] * 4)), batch, ITEMS)
     assert [one.get("ranks") for one in found] == [[2, None], None, None, [3]]
     assert [one.get("rank") for one in found] == [None, 4, None, None]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from core.contract import Base, Row
 from core.data.stored import Stored
@@ -17,6 +18,17 @@ from plugins.vision import options
 from plugins.vision.tasks import Classify
 
 IMAGE = np.arange(64, dtype=np.float32).reshape(8, 8) / 4  # 0 to 15.75
+
+
+class Always(nn.Module):
+    """Gives the same outputs, whatever the inputs."""
+
+    def __init__(self, outputs: Tensor) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.outputs
 
 
 def test_the_bases_labels_keep_their_places(task: Classify) -> None:
@@ -65,8 +77,10 @@ def test_a_base_of_other_things_gives_up_its_labels(base_labels: str | None, lab
 def test_a_base_without_labels_predicts_outputs_and_one_without_outputs_nothing(task: Classify) -> None:
     """Which is wrong, and no error: the base is a contender."""
     batch = task.collate([(torch.zeros(1, 2, 2), -1)], torch.Generator())
-    assert task.predict(torch.tensor([[0.0, 9.0]]), batch, {"labels": []})[0]["label"] == "output 1"
-    assert task.predict(torch.zeros(1, 0), batch, {"labels": []}) == [{"label": None, "probability": 0.0}]
+    assert task.predict(Always(torch.tensor([[0.0, 9.0]])), batch, {"labels": []})[0]["label"] == "output 1"
+    assert task.predict(Always(torch.zeros(1, 0)), batch, {"labels": []}) == [
+        {"label": None, "probability": 0.0}
+    ]
 
 
 def test_images_of_several_sizes_are_refused_with_the_transform_that_is_missing(task: Classify) -> None:
@@ -105,7 +119,7 @@ def test_a_prediction_is_the_likeliest_label_with_its_probability(task: Classify
     state = {"labels": ["a", "b"]}
     rows = [Row(torch.zeros(1, 2, 2), label) for label in ("b", "unheard of")]
     batch = task.collate([task.encode(row, state) for row in rows], torch.Generator())
-    predictions = task.predict(torch.log(torch.tensor([[0.25, 0.75], [0.9, 0.1]])), batch, state)
+    predictions = task.predict(Always(torch.log(torch.tensor([[0.25, 0.75], [0.9, 0.1]]))), batch, state)
     assert predictions == [{"label": "b", "probability": 0.75}, {"label": "a", "probability": 0.9}]
     (accuracy,) = task.metrics()
     scores = [accuracy.score({**p, "target": row.target}) for p, row in zip(predictions, rows, strict=True)]
