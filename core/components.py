@@ -144,7 +144,12 @@ class Registry:
             )
         known = {c.name for c, _ in self if c.kind == kind}
         short = {full.rpartition(".")[2] for full in known}
-        raise ComponentError(f"no active plugin has a {kind} {name!r}", nearest(name, short | known))
+        hint = nearest(name, short | known)
+        if kind == "base" and ("/" in name or name.endswith((".safetensors", ".pt", ".pth", ".bin"))):
+            hint += (
+                "; a file of weights is read by one of them: {source: file, path: FILE, architecture: ...}"
+            )
+        raise ComponentError(f"no active plugin has a {kind} {name!r}", hint)
 
     def options_of(self, component: Component) -> type[BaseModel] | None:
         """The options model of a component, or None where it has no options."""

@@ -31,6 +31,9 @@ def explain(
             sentences.append(f"{where}: missing; it is required")
         else:
             message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "model_type":  # pydantic names the class, which is no word of the recipe's
+                keys = ", ".join(sorted(_keys_at(model, path)))
+                message = "a mapping is expected" + (f" ({{key: value}} with some of {keys})" if keys else "")
             sentences.append(
                 f"{where}: {message[0].lower()}{message[1:]}"
                 + (f", got {item['input']!r}" if "got" not in message else "")

@@ -10,7 +10,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -259,7 +259,8 @@ def _indexed(path: Path, found: Columns, stamp: tuple[int, int]) -> _Read:
     if found.time is not None:
         wanted[found.time] = datetime
     if len(wanted) != sum(name is not None for name in (found.user, found.item, found.rating, found.time)):
-        raise DataError(f"{path}: one column is named twice, in {found}", "name another column for each")
+        taken = ", ".join(f"{what}: {column}" for what, column in asdict(found).items() if column is not None)
+        raise DataError(f"{path}: one column is named twice ({taken})", "name another column for each")
     table = read_table(path, wanted)
     users, user = _sorted(table.column(found.user))
     items, item = _sorted(table.column(found.item))

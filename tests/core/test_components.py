@@ -62,6 +62,13 @@ def test_unknown_component_names_the_nearest_of_its_kind():
     assert caught.value.hint == "did you mean 'classify' or 'acme.classify'?"
 
 
+def test_a_file_in_the_place_of_a_base_s_source_is_told_where_files_go():
+    """What somebody with a file of weights writes first."""
+    with pytest.raises(ComponentError, match="no active plugin has a base 'mine") as caught:
+        registry(("base", "core.file")).find("base", "mine.safetensors")
+    assert "{source: file, path: FILE, architecture: ...}" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("kind", "written", "name", "options"),
     [

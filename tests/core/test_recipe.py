@@ -171,6 +171,15 @@ def test_unknown_key_names_the_nearest_key_and_its_section(refused, recipe_file,
     assert f"did you mean {nearest}" in message
 
 
+def test_a_word_where_a_mapping_belongs_names_the_mapping_s_keys(refused):
+    """In the recipe's words, not in those of the class that reads it."""
+    message = refused("gate=strict")["message"]
+    assert (
+        "gate: a mapping is expected ({key: value} with some of confidence, max_forgetting), got 'strict'"
+        in message
+    )
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [

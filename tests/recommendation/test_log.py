@@ -144,6 +144,8 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, log
     error = refused(path, r"none of its columns \('who', 'what'\) is called as columns of users are")
     assert "data.user=" in error.hint
     refused(path, "has no column 'wha'; its columns are 'who', 'what'", user="who", item="wha")
+    refused(path, r"named twice \(user: who, item: who\)", user="who", item="who")
+    refused(path, r"none of its other columns \('what'\) is called as columns of items are", user="who")
 
 
 @pytest.mark.parametrize("value", ["NaN", "inf", "-inf"])
