@@ -43,6 +43,13 @@ def test_the_readme_has_one_command_to_run_and_one_to_test() -> None:
     assert all("-c constraints.txt" in line for line in commands)
 
 
+@pytest.mark.parametrize("page", ["docs/contract/task.md", "docs/contract/metrics.md"])
+def test_what_the_contract_s_pages_show_works(page: str) -> None:
+    """The Python on each page is run, from its first line to its last."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    exec("\n".join(blocks), {"__name__": page})  # noqa: S102 (our own page)
+
+
 def test_bash_reads_what_ci_runs() -> None:
     """The script parses."""
     subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True)
