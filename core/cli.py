@@ -304,6 +304,28 @@ def plugins_info(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: 
         output.show(info, render)
 
 
+@plugins_app.command("check")
+def plugins_check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed plugin, or the path of a file.")],
+    overrides: Overrides = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipe", metavar="RECIPE", help="What to try it with, in place of its own recipes. Repeatable."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Try a plugin against the contract, clause by clause. Exits with 1 where it breaks one."""
+    with _reporting(as_json=as_json) as output:
+        from core.recipe import parse_overrides
+        from core.testing import check_plugin
+
+        report = check_plugin(name, recipes=recipe, overrides=parse_overrides(overrides or ()))
+        output.show(report.to_json(), lambda console: console.print(str(report)))
+    raise typer.Exit(0 if report.ok else 1)
+
+
 @recipes_app.command("list")
 def recipes_list(as_json: Json = False) -> None:
     """The recipes of the installed plugins; the default one is marked."""

@@ -138,6 +138,13 @@ def find(names: Sequence[str], files: Sequence[Path]) -> list[Callable[[], Activ
 
 
 def _import_installed(plugin: Installed) -> Active:
+    module = import_installed(plugin)
+    api = _api(module, f"plugin {plugin.name!r} ({plugin.distribution} {plugin.version})")
+    return Active(plugin.name, module, plugin.distribution, plugin.version, api)
+
+
+def import_installed(plugin: Installed) -> ModuleType:
+    """An installed plugin's module. Raises `PluginError` where importing it fails."""
     origin = f"plugin {plugin.name!r} ({plugin.distribution} {plugin.version})"
     try:
         module = importlib.import_module(plugin.module)
@@ -146,13 +153,18 @@ def _import_installed(plugin: Installed) -> Active:
             f"{origin} fails on import: {type(error).__name__}: {error} ({raised_at(error, plugin.module)})",
             f"reinstall or update it, tell its author, or leave it out with -p no:{plugin.name}",
         ) from error
-    return Active(plugin.name, module, plugin.distribution, plugin.version, _api(module, origin))
+    return module
 
 
 def _import_file(path: Path) -> Active:
+    module = import_file(path)
+    return Active(path.stem, module, str(path), "file", _api(module, f"plugin file {path}"), from_file=True)
+
+
+def import_file(path: Path) -> ModuleType:
+    """A plugin file's module, imported anew. Raises `PluginError` where it is no Python file, or importing it fails."""
     origin = f"plugin file {path}"
-    name = path.stem
-    spec = importlib.util.spec_from_file_location(f"taoke_plugin_file_{name}", path)
+    spec = importlib.util.spec_from_file_location(f"taoke_plugin_file_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise PluginError(f"{origin} is not a Python file", "give the path of a .py file")
     module = importlib.util.module_from_spec(spec)
@@ -165,7 +177,7 @@ def _import_file(path: Path) -> Active:
             f"{origin} fails on import: {type(error).__name__}: {error} ({raised_at(error, str(path))})",
             "mend the file",
         ) from error
-    return Active(name, module, str(path), "file", _api(module, origin), from_file=True)
+    return module
 
 
 def _api(module: ModuleType, origin: str) -> int:
