@@ -3,13 +3,14 @@ its examples look."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from core.contract import JSON, Metric, Row
+from core.contract import JSON, TRAIN, Base, Contender, Metric, Row, Split
 from core.edits import axis_size
 from core.metrics import Accuracy
 
@@ -78,3 +79,20 @@ class Classification:
 
     def metrics(self) -> list[Metric]:
         return [Accuracy()]
+
+    def trivial(self, base: Base, splits: Mapping[str, Split]) -> list[Contender]:
+        """The commonest label; a task adds what is cheap and strong for its data."""
+        return [Majority(splits[TRAIN].rows)]
+
+
+class Majority:
+    """The label that most rows of `train` have, of equal ones the first by name."""
+
+    name = "majority"
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        counts = Counter(row.target for row in rows)
+        self._label = min(counts, key=lambda label: (-counts[label], label))
+
+    def predict(self, rows: Sequence[Row]) -> list[dict[str, JSON]]:
+        return [{"label": self._label} for _ in rows]

@@ -304,6 +304,30 @@ def plugins_info(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: 
         output.show(info, render)
 
 
+@plugins_app.command("new")
+def plugins_new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The plugin's name, as recipes will list it.")],
+    kind: Annotated[str, typer.Option("--kind", help="task, edit, strategy or observer.")],
+    into: Annotated[
+        Path, typer.Option("--into", metavar="DIR", help="The folder to make the package in.")
+    ] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Write the package of a new plugin: one working component, its recipe, and a test that it keeps the contract."""
+    with _reporting(as_json=as_json) as output:
+        from core.scaffold import new
+
+        files = [str(path) for path in new(name, kind, into)]
+        folder = str(into / f"taoke-{name}")
+
+        def render(console: Console) -> None:
+            for path in files:
+                console.print(path)
+            console.print(f"next: pip install -e '{folder}[test]' && python -m core plugins check {name}")
+
+        output.show({"plugin": name, "folder": folder, "files": files}, render)
+
+
 @plugins_app.command("check")
 def plugins_check(
     name: Annotated[str, typer.Argument(metavar="NAME", help="An installed plugin, or the path of a file.")],
