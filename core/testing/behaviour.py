@@ -22,6 +22,7 @@ from core.bases import digest
 from core.contract import REPORT
 from core.inference import predict
 from core.loader import installed
+from core.manager import CORE
 from core.runner import execute
 from core.testing.static import Violation
 from core.testing.trial import BATCH, Blocked, Change, Injected, Setting, Subject, Trial, hooks_of, tensors
@@ -61,11 +62,15 @@ def _finished(trial: Trial) -> tuple[str, list[Any]]:
 
 def same_bits(subject: Subject, setting: Setting) -> None:
     found = []
+    python, numpy = random.getstate(), np.random.get_state()
     for seed in (1, 2):  # of the generators that a plugin may not draw from
         random.seed(seed)
         np.random.seed(seed)
-        torch.manual_seed(seed)
-        found.append(_finished(subject.trial(setting)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            found.append(_finished(subject.trial(setting)))
+    random.setstate(python)
+    np.random.set_state(numpy)
     if found[0][0] != found[1][0]:
         raise Violation("the same seed gives other weights: draw from the context's generators alone")
     if found[0][1] != found[1][1]:
@@ -94,18 +99,15 @@ def train_only(subject: Subject, setting: Setting) -> None:
         raise Violation("other rows in `report` change what is trained: it was seen")
 
 
-def global_state(subject: Subject, setting: Setting) -> None:
-    before = _state()
-    trial = subject.trial(setting)
-    _finished(trial)
-    trial.resolved.plugins.teardown(trial.context)
-    after = _state()
+def global_state(subject: Subject) -> None:
+    """Since before the plugin was imported, after all that it was tried with."""
+    before, after = subject.before, process_state()
     changed = [name for name, value in before.items() if not _equal(value, after[name])]
     if changed:
-        raise Violation(f"a run changes {', '.join(changed)} of the whole process")
+        raise Violation(f"it changes {', '.join(changed)} of the whole process")
 
 
-def _state() -> dict[str, Any]:
+def process_state() -> dict[str, Any]:
     return {
         "torch's generator": torch.get_rng_state(),
         "numpy's generator": pickle.dumps(np.random.get_state()),
@@ -154,7 +156,7 @@ def failures(subject: Subject, setting: Setting) -> None:
             continue
         changes = [Change(subject.name, fails=hook)]
         if wraps:
-            changes.append(Change("core", fails=hook))
+            changes.append(Change(CORE, fails=hook))
         for change in changes:
             _fails(subject, _short(subject.resolved(setting, change=change), epochs), hook, change)
 

@@ -128,7 +128,12 @@ CHECKS: Sequence[Check] = [
         LOADED,
     ),
     Check("phases", "a phase selects parameters of the model, each once", _each(pieces.phases), LOADED),
-    Check("loss", "the loss is a finite, differentiable scalar with a weight", _each(pieces.losses), LOADED),
+    Check(
+        "loss",
+        "the loss is a finite, differentiable scalar with a weight",
+        _each(pieces.losses),
+        (*LOADED, "phases"),
+    ),
     Check(
         "predictions",
         "predict gives one JSON object an example, the same each time, and changes nothing",
@@ -137,7 +142,10 @@ CHECKS: Sequence[Check] = [
     ),
     Check("parse", "parse gives a row for each input, or raises DataError", _each(pieces.parsing), LOADED),
     Check(
-        "metrics", "metrics have names and units, and score every prediction", _each(pieces.metrics), LOADED
+        "metrics",
+        "metrics have names and units, and score every prediction",
+        _each(pieces.metrics),
+        (*LOADED, "predictions"),
     ),
     Check(
         "trivial", "trivial contenders predict every row, and see no target", _each(pieces.trivial), LOADED
@@ -146,11 +154,12 @@ CHECKS: Sequence[Check] = [
         "updater",
         "an updater whose state is saved and loaded goes on as if uninterrupted",
         _each(pieces.updaters),
-        LOADED,
+        (*LOADED, "phases"),
     ),
 ]
 PIECES = tuple(check.id for check in CHECKS if check.id not in ("recipes", "options"))
 RUNS = (*PIECES, "runs")
+SAME = (*RUNS, "same-bits")
 CHECKS = [
     *CHECKS,
     Check(
@@ -161,23 +170,23 @@ CHECKS = [
     ),
     Check("same-bits", "the same seed gives the same bits", _each_run(behaviour.same_bits), RUNS),
     Check(
-        "unselected", "what no phase selects stays bitwise unchanged", _each_run(behaviour.unselected), RUNS
+        "unselected", "what no phase selects stays bitwise unchanged", _each_run(behaviour.unselected), SAME
     ),
-    Check("train-only", "whatever is fitted sees `train` alone", _each_run(behaviour.train_only), RUNS),
-    Check("global-state", "no global state is touched", _each_run(behaviour.global_state), RUNS),
+    Check("train-only", "whatever is fitted sees `train` alone", _each_run(behaviour.train_only), SAME),
     Check(
         "composes",
         "with the other plugins, in either order, the result is the same",
         _each_run(behaviour.composes),
-        RUNS,
+        SAME,
     ),
     Check(
         "failures",
         "a failure in a hook comes out, names plugin and hook, and everything is torn down",
         _each_run(behaviour.failures),
-        RUNS,
+        SAME,
     ),
-    Check("observers", "what observes changes no bit", _each_run(behaviour.observers), RUNS),
+    Check("observers", "what observes changes no bit", _each_run(behaviour.observers), SAME),
+    Check("global-state", "no global state is touched", behaviour.global_state, SAME),
 ]
 
 
@@ -205,7 +214,7 @@ def check_plugin(
     name = file.stem if file else str(plugin)
     expected = dict(expected_failures or {})
     with tempfile.TemporaryDirectory() as scratch:
-        subject = Subject(name, file, [], Path(scratch))
+        subject = Subject(name, file, [], Path(scratch), behaviour.process_state())
         results: list[Result] = []
         for check in CHECKS:
             if check.needs and not subject.settings and subject.module is not None:

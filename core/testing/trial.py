@@ -16,7 +16,7 @@ from core.context import Context
 from core.contract import REPORT, RETAIN, Base, Dataset, Phase, Row, Split
 from core.data.rows import is_streamed, spread
 from core.loader import Active
-from core.manager import Plugins
+from core.manager import CORE, Plugins
 from core.prepared import Prepared
 from core.progress import Progress
 from core.recipe import Resolved, resolve_content
@@ -107,6 +107,12 @@ class TriedPlugins(Plugins):
             implementation.function = _fail_around if implementation.wrapper else _fail
         super()._attribute_implementation(implementation, hook, plugin)
 
+    def fail_in_core(self) -> None:
+        """The core's own answer to the hook that is to fail does; it is not attributed to a plugin."""
+        for implementation in getattr(self.hook, self.change.fails).get_hookimpls():
+            if implementation.plugin_name == CORE:
+                implementation.function = _fail
+
 
 def _nothing(*arguments: Any) -> None:
     return None
@@ -150,6 +156,8 @@ class Subject:
     settings: Sequence[Setting]
     scratch: Path
     """A folder for what is written meanwhile."""
+    before: Mapping[str, Any]
+    """The process' state before the plugin was imported."""
     module: Any = None
     trials: list[Trial] = field(default_factory=list)
 
@@ -180,8 +188,11 @@ class Subject:
         resolved = resolve_content(content, setting.name.replace("/", "-"), setting.name, plugin_files=files)
         made: type[TriedPlugins] = type("Tried", (TriedPlugins,), {"change": change})
         plugins = made.load(content["plugins"], files, answers=resolved.recipe.answers, strict=True)
-        assert isinstance(plugins.components, SmallRegistry)  # noqa: S101 (what the class makes)
+        assert isinstance(plugins, TriedPlugins)  # noqa: S101 (what `made` makes)
+        assert isinstance(plugins.components, SmallRegistry)  # noqa: S101
         plugins.components.poisoned = poisoned
+        if change.plugin == CORE:
+            plugins.fail_in_core()
         recipe = resolved.recipe
         fine_tune = recipe.fine_tune.model_copy(
             update={"batch_size": min(BATCH, recipe.fine_tune.batch_size)}

@@ -230,13 +230,15 @@ BROKEN: Mapping[str, Broken] = {
         "metrics",
         TASK + "    def metrics(self):\n        return [Shrinking()]\n\n"
         "class Shrinking:\n    name, unit, higher_is_better = 'accuracy', 'share', True\n    seen = 0\n\n"
-        "    def score(self, row):\n        self.seen += 1\n        return float(row['label'] == row['target']), self.seen",
+        "    def score(self, row):\n        self.seen += 1\n"
+        "        return float(row['label'] == row['target']), self.seen",
         USE_TASK,
     ),
     "peeks": Broken(
         "trivial",
         TASK + "    def trivial(self, base, splits):\n        return [Peek()]\n\n"
-        "class Peek:\n    name = 'peek'\n\n    def predict(self, rows):\n        return [{'label': row.target} for row in rows]",
+        "class Peek:\n    name = 'peek'\n\n"
+        "    def predict(self, rows):\n        return [{'label': row.target} for row in rows]",
         USE_TASK,
     ),
     "forgets its steps": Broken(
@@ -263,8 +265,8 @@ BROKEN: Mapping[str, Broken] = {
     ),
     "draws from everywhere": Broken(
         "same-bits",
-        "@hookimpl(wrapper=True)\ndef taoke_fine_tune(context):\n    import random\n\n"
-        "    model = yield\n    model.head.bias.data += random.random()\n    return model",
+        "@hookimpl(wrapper=True)\ndef taoke_fine_tune(context):\n    import time\n\n"
+        "    model = yield\n    model.head.bias.data += time.perf_counter()\n    return model",
     ),
     "moves what is frozen": Broken(
         "unselected",
@@ -295,7 +297,8 @@ BROKEN: Mapping[str, Broken] = {
     "cannot be torn down": Broken(
         "failures",
         "ready = []\n\n@hookimpl\ndef taoke_after_step(context):\n    ready.append(context.step)\n\n"
-        "@hookimpl\ndef taoke_teardown(context):\n    if context.contender == 'adapted' and context.stage == 'fine_tune':\n"
+        "@hookimpl\ndef taoke_teardown(context):\n"
+        "    if context.contender == 'adapted' and context.stage == 'fine_tune':\n"
         "        raise ValueError('nothing to close')",
     ),
     "observes and disturbs": Broken(
