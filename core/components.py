@@ -4,6 +4,7 @@ before."""
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -145,9 +146,10 @@ class Registry:
         known = {c.name for c, _ in self if c.kind == kind}
         short = {full.rpartition(".")[2] for full in known}
         hint = nearest(name, short | known)
-        if kind == "base" and ("/" in name or name.endswith((".safetensors", ".pt", ".pth", ".bin"))):
+        if kind == "base" and ("/" in name or "." in name or os.path.exists(name)):  # noqa: PTH110 (it does not raise)
             hint += (
-                "; a file of weights is read by one of them: {source: file, path: FILE, architecture: ...}"
+                "; a model is named behind its source, as in timm:NAME or transformers:FOLDER, and a file of weights is"
+                " read by {source: file, path: FILE, architecture: ...}"
             )
         raise ComponentError(f"no active plugin has a {kind} {name!r}", hint)
 

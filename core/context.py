@@ -92,6 +92,7 @@ class Context:
         self.steps = 0
         self.contender = ADAPTED
         self.lr = 0.0
+        self._warned: set[str] = set()
 
     def make(self, use: Use) -> Any:
         """The component that the recipe names there, made with its options."""
@@ -127,6 +128,9 @@ class Context:
             yield
 
     def warn(self, message: str) -> None:
-        """Tell the user on stderr and keep it in the record."""
+        """Tell the user on stderr and keep it in the record, once."""
+        if message in self._warned:
+            return
+        self._warned.add(message)
         self.events.emit("warning", message=message)
         self.progress.warn(message)

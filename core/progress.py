@@ -72,7 +72,7 @@ class Progress:
             return
         self._next = now + (EVERY if self._live else PLAIN_EVERY)
         rate = (context.step - 1) / max(1e-9, now - self._began)  # since the first step's end
-        speed = f", {rate:.0f} steps/s" if context.step > 1 else ""
+        speed = f", {rate:.{0 if rate >= 10 else 1}f} steps/s" if context.step > 1 else ""
         if self._bar is not None:
             text = f"loss {float(result.loss):.4f}{speed}"
             self._bar.update(self._task, completed=context.step, text=text)

@@ -100,6 +100,8 @@ def rendered(run: Mapping[str, Any]) -> Group:
         lines.append(
             f"{name:<9} {shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)}"
         )
+    if run["gate"] and run["verdict"] != SHIP:
+        lines.append("exit      3: the recipe has a gate, and the verdict is not ship")
     lines.append("seconds   " + ", ".join(f"{name} {value:.1f}" for name, value in run["seconds"].items()))
     lines += [f"run       {run['run']}", f"shell     {run['shell']}"]
     return Group(table, *(Text(line) for line in lines))

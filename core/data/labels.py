@@ -109,7 +109,7 @@ def _tell_doubtful(labels: Sequence[str]) -> None:
     for label in labels:
         alike.setdefault(" ".join(label.split()).casefold(), []).append(label)
     doubtful = [
-        f"{' and '.join(map(repr, same))} differ in spaces or case alone"
+        f"{' and '.join(map(repr, same))} differ in spaces or case alone; write them alike if they are one"
         for same in alike.values()
         if len(same) > 1
     ]

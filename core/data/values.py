@@ -137,7 +137,8 @@ def _each(values: Any, cast: Callable[[Any], Any], wanted: type) -> Any:
                 high = middle
         value = values[low].as_py()
         if wanted is datetime:
-            raise Wrong(low, f"is {shortened(value)}, unlike the times before it", ONE_WAY) from None
+            unlike = ", unlike the times before it" if low else "; a time is wanted"
+            raise Wrong(low, f"is {shortened(value)}{unlike}", ONE_WAY) from None
         comma = value.count(",") == 1
         raise Wrong(
             low,

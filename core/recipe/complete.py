@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -72,8 +73,11 @@ def complete(
 
 def brief(value: Any) -> str:
     """A value of a recipe in one line."""
+    apart = json.loads(
+        json.dumps(value)
+    )  # YAML would write what stands there twice as an anchor and an alias
     return (
-        yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+        yaml.safe_dump(apart, default_flow_style=True, width=10_000, sort_keys=False)
         .removesuffix("\n...\n")
         .strip()
     )

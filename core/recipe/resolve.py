@@ -71,7 +71,8 @@ def resolve_content(
             raise
         raise _recipe_error(where, [*problems, f"plugins: {error}"]) from error
     if active is not None and opened:
-        problems = _check(deepcopy(dict(content)), active, partial=True)
+        problems = [said for said in _schema_problems(content) if "unknown key" in said]
+        problems += _check(deepcopy(dict(content)), active, partial=True)
         if problems:  # said before anybody chooses what rests on them
             raise _recipe_error(where, problems)
         content, choices = complete(content, active, where)

@@ -15,16 +15,18 @@ from torch import nn
 
 from core.base_file import vouched
 from core.bases import digest, read_tensors
+from core.components import Use
 from core.context import Context, pick_device
 from core.contract import ADAPTED, JSON, REPORT, Base, BaseSource, Dataset, Prediction, Row, Task
 from core.edits import replay
-from core.errors import BaseError, PluginError, ShellError, nearest
+from core.errors import BaseError, DataError, PluginError, ShellError, nearest
 from core.evidence.scores import score
 from core.inference import complete, without_inputs
 from core.loader import installed
 from core.prepared import Fitted, Pipeline, encode
 from core.progress import Progress
 from core.recipe import Resolved, resolve_content
+from core.recipe.model import Recipe
 from core.rows import data_digest, identify, judged
 from core.shell import FORMAT
 
@@ -128,7 +130,7 @@ def load(
         pick_device(device),
         Progress(quiet=True),
     )
-    recipe = context.recipe
+    context.recipe = recipe = _from_above(context.recipe, folder)
     with context.plugins.attributing(context):
         found = _find_base(context, base, architecture, folder)
         if found.digest != described["base"]["digest"]:
@@ -154,14 +156,37 @@ def load(
         )
 
 
+PLACES = ("path", "weights", "name")
+"""The options by which base sources and datasets say where things lie."""
+
+
+def _from_above(recipe: Recipe, shell: Path) -> Recipe:
+    """The recipe with paths as they lead from here. A relative one led from the folder in which the run was made, most
+    often one above the shell: where it leads nowhere from here, it is tried from there. Whether what is found is the
+    same is for the digests to say."""
+    parents = shell.resolve().parents
+
+    def lead(value: JSON) -> JSON:
+        if isinstance(value, Mapping):
+            return {key: lead(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [lead(inner) for inner in value]
+        if not isinstance(value, str) or Path(value).is_absolute() or os.path.exists(value):  # noqa: PTH110
+            return value
+        return next((str(parent / value) for parent in parents if os.path.exists(parent / value)), value)  # noqa: PTH110
+
+    def led(use: Use) -> Use:
+        return replace(use, options={k: lead(v) if k in PLACES else v for k, v in use.options.items()})
+
+    return recipe.model_copy(update={"base": led(recipe.base), "data": led(recipe.data)})
+
+
 def _find_base(context: Context, elsewhere: str | Path | None, architecture: str | None, shell: Path) -> Base:
     """The base that the recipe names, or, with the place that its source names replaced, the one `elsewhere`."""
     use, components = vouched(context.recipe.base, architecture, shell), context.plugins.components
     model = components.options_of(components.find("base", use.name))
     known = model.model_fields if model else {}
-    place = next(
-        (o for o in ("path", "weights", "name") if o in known and use.options.get(o) is not None), None
-    )
+    place = next((o for o in PLACES if o in known and use.options.get(o) is not None), None)
     if elsewhere is not None:
         if place is None:
             raise BaseError(
@@ -172,13 +197,13 @@ def _find_base(context: Context, elsewhere: str | Path | None, architecture: str
     source: BaseSource = context.make(use)
     try:
         return source.load()
-    except BaseError as error:
+    except (BaseError, DataError) as error:
         gone = place == "name" or (
             place is not None and not os.path.exists(Path(use.options[place]).expanduser())  # noqa: PTH110 (it does not raise)
         )
-        if gone and elsewhere is None:
-            also = f"--base (`base=` in Python) names the {place} of the same base elsewhere"
-            error.hint = f"{error.hint}; {also}" if error.hint else also
+        if gone and place is not None and elsewhere is None:
+            here = f"the shell's base was at {use.options[place]}; --base (`base=` in Python) says where it is now"
+            error.hint = f"{here}; {error.hint}" if error.hint else here
         raise
 
 
@@ -232,6 +257,11 @@ def shell_folder(path: Path) -> Path:
     for folder in (path, path / "shell"):
         if (folder / "delta.json").is_file():
             return folder
+    if (path / "events.jsonl").is_file():
+        raise ShellError(
+            f"{path} is a run without a shell: it was interrupted, it failed, or it is not done yet",
+            "its events.jsonl says where; run the recipe again",
+        )
     raise ShellError(
         f"{path} is neither a shell (no delta.json) nor the folder of a run with one",
         "give the folder that a run names",

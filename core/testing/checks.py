@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from core.recipe import built_in, read
 from core.recipe.files import override
 from core.testing import behaviour, pieces, static
@@ -48,7 +50,8 @@ def _in_settings(subject: Subject, call: Callable[[Setting], None]) -> None:
     blocked: list[Blocked] = []
     for setting in subject.settings:
         try:
-            call(setting)
+            with torch.random.fork_rng(devices=[]):
+                call(setting)
         except Blocked as reason:
             blocked.append(reason)
         except Violation as error:

@@ -273,12 +273,12 @@ def _indexed(path: Path, found: Columns, stamp: tuple[int, int]) -> _Read:
                 f"{path} has one {what} alone, {names[0]!r}; more are needed to {other}",
                 f"is {getattr(found, what)!r} the column of {what}s?",
             )
+    said = [*_alike(path, "users", users), *_alike(path, "items", items)]
     rating = None if found.rating is None else table.column(found.rating).to_numpy()
     time = None if found.time is None else table.column(found.time).to_numpy()
     order = np.argsort(user, kind="stable") if time is None else np.lexsort((time, user))
     pairs = user[order] * len(items) + item[order]
     last = _last_of_each(pairs)
-    said = []
     if not last.all():
         first = int(order[np.flatnonzero(~last)[0]])
         said.append(
@@ -297,6 +297,18 @@ def _indexed(path: Path, found: Columns, stamp: tuple[int, int]) -> _Read:
         ),
         tuple(said),
     )
+
+
+def _alike(path: Path, what: str, names: Sequence[str]) -> list[str]:
+    """A warning where names differ in the spaces around them alone."""
+    known = set(names)
+    same = [name for name in names if name != name.strip() and name.strip() in known]
+    if not same:
+        return []
+    shown = f"{same[0]!r} and {same[0].strip()!r}"
+    return [
+        f"{path}: {what} that differ in spaces alone: {len(same)}, as {shown}; write them alike if they are one"
+    ]
 
 
 def _sorted(column: pa.ChunkedArray) -> tuple[list[str], Ints]:

@@ -184,7 +184,8 @@ def _preprocess_why(found: Found, base: Base) -> str:
 
 
 def _sizes(found: Found) -> tuple[int, int] | None:
-    """The median (height, width) of a few pictures; None where none of them opens."""
+    """The median (height, width) of a few pictures, or where they differ in shape the lesser of the two twice: a crop
+    that all of them fill. None where none of them opens."""
     from plugins.vision.pictures import pillow
 
     image = pillow()
@@ -196,7 +197,12 @@ def _sizes(found: Found) -> tuple[int, int] | None:
                 sizes.append((picture.height, picture.width))
         except Exception:  # noqa: S112 (the dataset names what cannot be read)
             continue
-    return (int(median(h for h, _ in sizes)), int(median(w for _, w in sizes))) if sizes else None
+    if not sizes:
+        return None
+    height, width = int(median(h for h, _ in sizes)), int(median(w for _, w in sizes))
+    return (
+        (height, width) if len({h * width - w * height for h, w in sizes}) == 1 else (min(height, width),) * 2
+    )
 
 
 def _rate(base: Base, *, head_alone: bool) -> Choice:

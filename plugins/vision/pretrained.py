@@ -112,10 +112,12 @@ class Timm:
                     "name one that has, or give base.weights=FILE",
                 ) from error
             line = next(iter(str(error).splitlines()), "")
+            hub = library().get_pretrained_cfg(name).hf_hub_id
+            fetch = f"`hf download {hub} model.safetensors` fetches them" if hub else "fetch them elsewhere"
             raise BaseError(
                 f"the published weights of {name!r} are not to be had: {type(error).__name__}: {line}",
                 "they come from the Hugging Face hub, or from its cache (HF_HOME) where they were fetched before and"
-                " HF_HUB_OFFLINE=1 is set; without a network, fetch them elsewhere and give base.weights=FILE",
+                f" HF_HUB_OFFLINE=1 is set; without a network here, {fetch} where there is one: base.weights=FILE",
             ) from error
         return model
 

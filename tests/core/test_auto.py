@@ -196,6 +196,8 @@ def test_what_is_misspelt_is_said_before_anybody_chooses(refused, recipe_file, p
     error = refused("data.trian=3", recipe=recipe_file(text=AUTO), plugins=[chooser])
     assert error["kind"] == "RecipeError"
     assert "data.trian: unknown key 'trian' in data; did you mean 'train'?" in error["message"]
+    error = refused("dat=here.csv", recipe=recipe_file(text=AUTO), plugins=[chooser])
+    assert "dat: unknown key 'dat' in the recipe; did you mean 'data'?" in error["message"]
 
 
 def test_values_that_do_not_go_together_are_a_wrong_recipe(refused, recipe_file, plugin_file):

@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from core.bases import digest, save_base
+from core.components import Use
 from core.errors import BaseError, ShellError
 from core.inference import complete
 from core.shell.parity import main
-from core.shell.read import load
+from core.shell.read import _from_above, load
 from core.shell.write import delta
 
 HERE = Path(__file__).parent
@@ -194,6 +195,32 @@ def test_folder_that_is_no_shell_says_what_is_missing(cli, tmp_path, path):
         f"{tmp_path / path} is neither a shell (no delta.json) nor the folder of a run with one"
         in error["message"]
     )
+
+
+def test_a_run_that_was_interrupted_is_told_from_a_folder_of_something_else(cli, tmp_path):
+    """Its record is there, and no shell."""
+    (tmp_path / "events.jsonl").write_text("")
+    error = refused(cli, tmp_path)
+    assert f"{tmp_path} is a run without a shell" in error["message"]
+
+
+def test_relative_paths_lead_from_here_or_from_the_folders_above_the_shell(stages, tmp_path, monkeypatch):
+    """A run made in a project's folder is found from elsewhere; what is here comes first, and a name is no path."""
+    shell = tmp_path / "project" / "runs" / "toy" / "1" / "shell"
+    shell.mkdir(parents=True)
+    (tmp_path / "project" / "log.csv").write_text("")
+    (tmp_path / "project" / "train.csv").write_text("")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    base = Use("base", "file", {"path": "log.csv", "head": "log.csv"})
+    data = Use("dataset", "points", {"path": {"train": "train.csv", "report": "absent.csv"}})
+    recipe = stages().resolved.recipe.model_copy(update={"base": base, "data": data})
+    led = _from_above(recipe, shell)
+    project = (tmp_path / "project").resolve()
+    assert led.base.options == {"path": str(project / "log.csv"), "head": "log.csv"}
+    assert led.data.options["path"] == {"train": str(project / "train.csv"), "report": "absent.csv"}
+    (tmp_path / "elsewhere" / "log.csv").write_text("")
+    assert _from_above(recipe, shell).base.options["path"] == "log.csv"
 
 
 @pytest.mark.parametrize("name", ["delta.safetensors", "preprocess.json", "provenance.json"])

@@ -148,6 +148,16 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, log
     refused(path, r"none of its other columns \('what'\) is called as columns of items are", user="who")
 
 
+def test_names_that_differ_in_spaces_alone_are_told(tmp_path: Path, logs: Any) -> None:
+    """They count as two, which is most often a mistake."""
+    rows = [[user, item] for user in "abcdef" for item in ("x", "x ", "y", "z")]
+    path = logs.write(tmp_path / "log.csv", ["user", "item"], rows)
+    with pytest.warns(DataWarning) as told:
+        Interactions(options.Interactions(path=str(path))).rows()
+    said = [str(one.message) for one in told]
+    assert any("items that differ in spaces alone: 1, as 'x ' and 'x'" in line for line in said), said
+
+
 @pytest.mark.parametrize("value", ["NaN", "inf", "-inf"])
 def test_a_rating_that_is_no_finite_number_is_refused_with_its_line(
     tmp_path: Path, logs: Any, value: str

@@ -90,6 +90,21 @@ def test_what_is_chosen_fits_the_data_and_the_base_and_says_why(folder: Path) ->
     assert all(choice.why for choice in choices.values())
 
 
+@pytest.mark.parametrize(("shapes", "size"), [([(40, 60), (60, 40)], 50), ([(40, 60), (20, 30)], [30, 45])])
+def test_a_base_of_no_known_size_gets_a_crop_that_every_picture_fills(
+    tmp_path: Path, shapes: list[tuple[int, int]], size: Any
+) -> None:
+    """A square where the pictures differ in shape, else their shape: the crop adds no black."""
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for i in range(10):
+            height, width = shapes[i % 2]
+            Image.new("RGB", (width, height)).save(tmp_path / label / f"{i}.png")
+    steps = chosen(tmp_path, {"source": "file", "path": "x.pth", "architecture": "x:y"})["preprocess"].value
+    assert steps[2]["size"] == size
+    assert steps[1]["size"] == (size if isinstance(size, int) else min(size))
+
+
 def test_many_pictures_get_larger_batches_and_fewer_epochs(tmp_path: Path) -> None:
     """About five hundred steps; the count alone decides, so empty files do."""
     for label in "ab":

@@ -91,7 +91,7 @@ def test_labels_that_are_likely_mistakes_are_told():
         check_labels({"train": labels}, lambda split, index: f"row {index}")
     said = [str(one.message) for one in caught]
     assert said == [
-        "labels: 'pos' and 'pos ' differ in spaces or case alone",
-        "labels: 'NEG' and 'neg' differ in spaces or case alone",
+        "labels: 'pos' and 'pos ' differ in spaces or case alone; write them alike if they are one",
+        "labels: 'NEG' and 'neg' differ in spaces or case alone; write them alike if they are one",
         "labels: 'nan' looks like a missing value",
     ]

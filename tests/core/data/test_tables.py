@@ -397,6 +397,13 @@ BROKEN: dict[str, tuple[str, str | bytes, dict[str, type], str, str]] = {
         "line 3, column 't'",
         "is 1e+30, which is no",
     ),
+    "a date of another form": (
+        "a.csv",
+        "t\n27.03.2023\n",
+        {"t": datetime},
+        "line 2, column 't'",
+        "a time is wanted",
+    ),
     "broken JSON": ("a.jsonl", GOOD + '\n{"text": "y",\n', TEXTS, "line 3", "is not JSON"),
     "two objects": ("a.jsonl", GOOD + GOOD.strip() + GOOD, TEXTS, "line 2", "is not JSON: Extra data"),
     "array": ("a.jsonl", f"[{GOOD}]", TEXTS, "line 1", "JSON array"),
