@@ -304,6 +304,16 @@ class Trial:
 
         return self._once(f"a batch of {split}", make)
 
+    def batch_for_base(self) -> Any:
+        """The same examples as the base itself reads them."""
+        prepared = self.prepared
+        examples = [
+            prepared.task.encode(row, prepared.base_state) for row in list(prepared.splits["train"].rows[:4])
+        ]
+        return self._once(
+            "a batch for the base", lambda: prepared.task.collate(examples, self.context.generator("kit"))
+        )
+
 
 def tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Copies of a model's parameters and buffers."""

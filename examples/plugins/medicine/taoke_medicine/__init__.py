@@ -1,0 +1,1 @@
+"""Tumours told apart by measurements of cells: a plugin for taoke."""
