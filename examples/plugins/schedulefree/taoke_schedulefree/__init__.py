@@ -1,0 +1,1 @@
+"""AdamW without a schedule, as an updater: a plugin for taoke."""
