@@ -1,0 +1,1 @@
+"""Runs in MLflow, as an observer: a plugin for taoke."""

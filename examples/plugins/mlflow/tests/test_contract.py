@@ -1,0 +1,7 @@
+"""The contract, clause by clause."""
+
+from core.testing import PluginContract
+
+
+class TestContract(PluginContract):
+    plugin = "mlflow"
