@@ -45,7 +45,7 @@ class LinkPrediction(Options):
 
 
 class Walks(Options):
-    """Walks along links, and two maps of user vectors."""
+    """Walks along links, beside user vectors."""
 
     steps: int = Field(3, gt=0, le=4, description="links that a walk follows at most")
 

@@ -79,7 +79,7 @@ def taoke_register() -> Iterable[Component]:
         Component(
             "edit",
             "recommendation.walks",
-            "walks along links, and two maps of user vectors",
+            "walks along links and degrees, beside user vectors",
             "plugins.recommendation.social:Walks",
             "plugins.recommendation.options:Walks",
         ),

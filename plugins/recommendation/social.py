@@ -8,47 +8,42 @@ from torch import Tensor, nn
 from core.contract import Structure
 from core.errors import EditError
 from plugins.recommendation import options
-from plugins.recommendation.factors import UserVectors, taken
+from plugins.recommendation.factors import UserVectors
 
 
 class Social(nn.Module):
     """Scores of links from people to people:
 
-        score(u, v) = t · (x_u·S)·(x_v·T) + ln(1 + n · Σ_k e^(w_k) · p_k(v | u))
+        score(u, v) = t · cos(x_u, x_v) + a · ln(1 + in_v) + b · ln(1 + out_v) + ln(1 + n · Σ_k e^(w_k) · p_k(v | u))
 
-    The first part compares directions x of user vectors, mapped by S on the side of who links and by T on the side
-    of who is linked to. In the second, n is the number of people and each p_k a way to get from u to v: at random along
-    links, forwards or backwards, by each sequence of up to `steps` directions, or to somebody as often as people link
-    there. So the softmax of the second part is a mixture of random walks with learned weights; rooted PageRank
-    (Liben-Nowell and Kleinberg 2007, https://doi.org/10.1002/asi.20591) is one whose weights fall with the length.
+    The first part is the base's score, of user vectors x; the next ones favour those to whom many link, or who link to
+    many. In the last one, n is the number of people and each p_k a way to get from u to v: at random along links,
+    forwards or backwards, by each sequence of up to `steps` directions, or to somebody as often as people link there.
+    So its softmax is a mixture of random walks with learned weights; rooted PageRank (Liben-Nowell and Kleinberg 2007,
+    https://doi.org/10.1002/asi.20591) is one whose weights fall with the length.
 
-    No walk uses links from u beside those in the history, nor comes back to u: a link that is to be found leaves no
-    trace in its own score.
+    All is counted in the graph without u, to whom only the history's links belong: so a link that is to be found leaves
+    no trace in its own score, and what is seen in training is as it will be later.
 
     Args:
         tastes: the base.
         steps: links that a walk follows at most.
     """
 
-    structure = Structure(
-        axes={"people": (("tastes.vectors", 0),)}, head=("source", "target", "taste", "weights")
-    )
+    structure = Structure(axes={"people": (("tastes.vectors", 0),)}, head=("taste", "degrees", "weights"))
 
     def __init__(self, tastes: UserVectors, steps: int) -> None:
         super().__init__()
-        dimensions = tastes.vectors.shape[1]
         self.tastes, self.steps = tastes, steps
-        self.source = nn.Parameter(torch.empty(dimensions, dimensions))
-        self.target = nn.Parameter(torch.empty(dimensions, dimensions))
         self.taste = nn.Parameter(torch.empty(()))
+        self.degrees = nn.Parameter(torch.empty(2))
         self.weights = nn.Parameter(torch.empty(2 ** (steps + 1) - 2))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As the edit leaves it: tastes count as in the base, and all walks alike."""
-        nn.init.eye_(self.source)
-        nn.init.eye_(self.target)
+        """As the edit leaves it: tastes count as in the base, degrees do not, and all walks alike."""
         nn.init.ones_(self.taste)
+        nn.init.zeros_(self.degrees)
         nn.init.zeros_(self.weights)
 
     def forward(self, people: Tensor, linked: Tensor, links: Tensor) -> Tensor:
@@ -58,43 +53,46 @@ class Social(nn.Module):
             linked: (batch, people) of ones where the person is known to link, and zeros.
             links: (2, links) int64, everybody's links, from and to.
         """
-        directions = self.tastes.directions()
-        tastes = (taken(directions, people) @ self.source) @ (directions @ self.target).T
         with torch.no_grad():
-            ways = walks(people, linked, links, self.steps)
+            degrees, ways = walks(people, linked, links, self.steps)
         mixture = torch.einsum("k,knb->bn", self.weights.exp(), ways)
-        return self.taste * tastes + torch.log1p(linked.shape[1] * mixture)
+        many = torch.einsum("k,knb->bn", self.degrees, degrees.log1p())
+        tastes: Tensor = self.taste * self.tastes(people)
+        return tastes + many + torch.log1p(linked.shape[1] * mixture)
 
 
-def walks(people: Tensor, linked: Tensor, links: Tensor, steps: int) -> Tensor:
-    """(ways, people, batch) how probable it is to get to each person: a link backwards, walks of two links and more,
-    and last by popularity. Arguments as of `Social`."""
+def walks(people: Tensor, linked: Tensor, links: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """(2, people, batch) how many link to each person, and to how many each links; and (ways, people, batch) how
+    probable it is to get there: a link backwards, walks of two links and more, and last by popularity. Arguments as of
+    `Social`; in each row the one whose it is does not count."""
     count, batch = linked.shape[1], torch.arange(len(people), device=people.device)
     source, target = links
     known = people >= 0
-    ones = torch.ones(len(source), dtype=linked.dtype, device=linked.device)
-    away = torch.zeros(count, dtype=linked.dtype, device=linked.device).index_add_(0, source, ones)
-    towards = torch.zeros_like(away).index_add_(0, target, ones)
-    forwards = _sparse(target, source, 1 / away[source], count)
-    backwards = _sparse(source, target, 1 / towards[target], count)
     one_hot = torch.zeros_like(linked)
     one_hot[batch[known], people[known]] = 1.0
     one_hot = one_hot.T.contiguous()
+    forwards, backwards = _sparse(target, source, count), _sparse(source, target, count)
+    linking = backwards @ one_hot
+    away = torch.bincount(source, minlength=count)[:, None] - linking
+    towards = torch.bincount(target, minlength=count)[:, None] - forwards @ one_hot
     elsewhere = 1 - one_hot
-    first = linked.T / linked.sum(1).clamp(min=1)
-    back = backwards @ one_hot
-    found, last = [back], [first * elsewhere, back]
+    back = linking / linking.sum(0).clamp(min=1)
+    found, last = [back], [linked.T / linked.sum(1).clamp(min=1) * elsewhere, back]
     for _ in range(1, steps):
-        last = [(step @ place) * elsewhere for place in last for step in (forwards, backwards)]
+        last = [
+            (step @ (place / degree.clamp(min=1))) * elsewhere
+            for place in last
+            for step, degree in ((forwards, away), (backwards, towards))
+        ]
         found += last
-    own = _sparse(target, source, ones, count) @ one_hot
-    popularity = (towards[:, None] - own).clamp(min=0)
-    found.append(popularity / popularity.sum(0).clamp(min=1))
-    return torch.stack(found)
+    found.append(towards / towards.sum(0).clamp(min=1) * elsewhere)
+    return torch.stack([towards, away]), torch.stack(found)
 
 
-def _sparse(row: Tensor, column: Tensor, values: Tensor, size: int) -> Tensor:
-    return torch.sparse_coo_tensor(torch.stack([row, column]), values, (size, size)).coalesce()
+def _sparse(row: Tensor, column: Tensor, size: int) -> Tensor:
+    """(size, size) of ones."""
+    ones = torch.ones(len(row), device=row.device)
+    return torch.sparse_coo_tensor(torch.stack([row, column]), ones, (size, size), check_invariants=False)
 
 
 class Walks:
@@ -117,4 +115,4 @@ class Walks:
         return Social(model, self._steps)
 
     def describe(self) -> str:
-        return f"tastes by two maps, and walks of up to {self._steps} links"
+        return f"walks of up to {self._steps} links and degrees, beside tastes"
