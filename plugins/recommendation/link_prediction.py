@@ -67,8 +67,8 @@ class LinkPrediction:
         new = state["people"][len(known) :]
         if new and known:
             warnings.warn(
-                f"{len(new)} of the people in train are unknown to the base, and known by their links alone:"
-                f" {some(new)}",
+                "people in train whom the base does not know, and who are known by their links alone:"
+                f" {len(new)} ({some(new)})",
                 DataWarning,
                 stacklevel=2,
             )

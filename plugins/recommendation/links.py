@@ -87,11 +87,11 @@ def read(links: options.Links) -> Log:
         return ", ".join(shown) + (f" and {len(rows) - NAMED} more" if len(rows) > NAMED else "")
 
     for rows, what in (
-        (np.flatnonzero(itself), "people link to themselves, which is left out"),
-        (np.flatnonzero(again & ~itself), "links stand there already, and count once"),
+        (np.flatnonzero(itself), "links to oneself, which are left out"),
+        (np.flatnonzero(again & ~itself), "links that stand there already, and count once"),
     ):
         if len(rows):
-            warnings.warn(f"{path}: {len(rows)} {what}: {where(rows)}", DataWarning, stacklevel=2)
+            warnings.warn(f"{path}: {what}: {len(rows)} ({where(rows)})", DataWarning, stacklevel=2)
     if itself.all():
         raise DataError(
             f"{path}: people link to themselves alone: {some(users)}", "bring links between people"

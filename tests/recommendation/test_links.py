@@ -91,8 +91,8 @@ def test_links_to_oneself_and_repeated_ones_are_left_out_and_told_with_their_lin
     with pytest.warns(DataWarning) as caught:
         log = read(chosen(path))
     said = [str(one.message) for one in caught]
-    assert f"{path}: 2 people link to themselves, which is left out: line 2, line 6" in said
-    assert f"{path}: 2 links stand there already, and count once: line 4, line 9" in said
+    assert f"{path}: links to oneself, which are left out: 2 (line 2, line 6)" in said
+    assert f"{path}: links that stand there already, and count once: 2 (line 4, line 9)" in said
     assert [(log.users[u], log.items[i]) for u, i in zip(log.user, log.item, strict=True)] == [
         ("a", "b"),
         ("a", "c"),
