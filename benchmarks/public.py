@@ -2,7 +2,7 @@
 
     python -m benchmarks.public DATA BASES [NAME...]
 
-DATA has the folders mnist, sent-conv, tiny-shakespeare, ml-latest-small, weights-mnist-lenet and
+DATA has the folders mnist, sent-conv, tiny-shakespeare, ml-latest-small, filmtrust, weights-mnist-lenet and
 weights-stories260k, BASES the encoder all-MiniLM-L6-v2 as a transformers folder; the bases of mnist-cnn and mnist-mlp
 are trained first. Keeps every contender's score, the gains, the verdict, the seconds of each stage and the part of
 training that waited for data in `benchmarks/results/public.json`, with those of other names that are there.
@@ -49,6 +49,7 @@ def commands(data: Path, bases: Path, made: Path) -> Mapping[str, tuple[str, ...
             f"base.name={data / 'weights-stories260k'}",
         ),
         "movies": ("recommendation/movies", f"data={data / 'ml-latest-small' / 'ratings.csv'}"),
+        "people": ("recommendation/people", f"data={data / 'filmtrust' / 'trust.txt'}"),
     }
 
 

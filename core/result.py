@@ -17,6 +17,9 @@ from core.contract import ADAPTED, BASE
 from core.evidence.paired import Interval
 from core.evidence.verdict import SHIP
 
+WIDTH = 140
+"""Columns of text where there is no terminal: six metrics stand side by side."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -59,12 +62,12 @@ class Run:
         return rendered(self.document)
 
     def _repr_html_(self) -> str:
-        console = Console(record=True, file=io.StringIO(), width=120)
+        console = Console(record=True, file=io.StringIO(), width=WIDTH)
         console.print(self)
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=120, no_color=True)
+        console = Console(file=io.StringIO(), width=WIDTH, no_color=True)
         console.print(self)
         return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 

@@ -1,4 +1,4 @@
-"""Files of rows and columns, read batch by batch: CSV, JSON lines, Parquet. Nothing here holds a whole file.
+"""Files of rows and columns, read batch by batch: CSV, plain text, JSON lines, Parquet. No whole file is held.
 
 Each source gives its columns as the file has them (`core.data.values` makes what is wanted of them), and says of
 a row where it stands.
@@ -48,9 +48,13 @@ class Source(Protocol):
         """Where row `row`, counted from 0, stands: "line 12" or "row 11"."""
 
 
-def open_source(path: Path) -> Source:
-    """The file as a source, by its name's ending. Raises `DataError` where it cannot be read at all."""
+def open_source(path: Path, names: Sequence[str] | None = None) -> Source:
+    """The file as a source, by its name's ending. `names` are those of the columns, in order, where the file has no
+    header: a .csv or .tsv file, or one of another ending whose values have blanks or tabs between them. Raises
+    `DataError` where it cannot be read at all."""
     name = path.name.lower().removesuffix(".gz")
+    if names is not None:
+        return _without_header(path, name, names)
     if name.endswith((".csv", ".tsv")):
         make: type[Csv | JsonLines | Parquet] = Csv
     elif name.endswith((".jsonl", ".ndjson")):
@@ -64,9 +68,25 @@ def open_source(path: Path) -> Source:
         return make(path)
 
 
+def _without_header(path: Path, name: str, names: Sequence[str]) -> Csv | Plain:
+    """The file as a source, its columns called `names`; `name` is the file's, in lower case and without .gz."""
+    check_readable(path)
+    if name.endswith((".jsonl", ".ndjson", ".parquet")):
+        raise DataError(
+            f"{path} names its columns itself, and the names {', '.join(map(repr, names))} are given",
+            "leave the names out; they are for text files without a header",
+        )
+    with translated(path):
+        return Csv(path, names) if name.endswith((".csv", ".tsv")) else Plain(path, names)
+
+
 def _unknown(path: Path) -> Any:
     check_readable(path)
     json_hint = "; write one JSON object a line, in a .jsonl file" if path.suffix.lower() == ".json" else ""
+    if path.name.lower().removesuffix(".gz").endswith((".txt", ".dat", ".data", ".edges")):
+        json_hint = (
+            "; or name the columns of a file that has no header, where the dataset has an option for that"
+        )
     raise DataError(
         f"{path}: a table is a .csv, .tsv, .jsonl, .ndjson or .parquet file (text ones also with .gz)",
         f"convert it, or give the file the ending of what it is{json_hint}",
@@ -127,11 +147,11 @@ class _Record(NamedTuple):
 
 
 class Csv:
-    """Values with commas (or semicolons or tabs) between them, the first line naming the columns; quoted as in RFC
-    4180, so that a value may hold line breaks."""
+    """Values with commas (or semicolons or tabs) between them, the first line naming the columns unless `names` does;
+    quoted as in RFC 4180, so that a value may hold line breaks."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, names: Sequence[str] | None = None) -> None:
+        self.path, self._names = path, names
         with _opened(path) as file:
             head = file.read(1 << 16)
         if not head.strip():
@@ -150,6 +170,8 @@ class Csv:
                     self.delimiter = other
                     self._read_header()
                     break
+        if names is not None:
+            self._lines, self.header = 0, list(names)
 
     def _read_header(self) -> None:
         record = next(self._records(), None)
@@ -258,8 +280,9 @@ class Csv:
         count = len(self.header)
         for start, end, values, _ in self._records():
             if len(values) != count:
+                wants = "as the header has" if self._names is None else f"as {', '.join(self._names)} say"
                 raise DataError(
-                    f"{self.path}, line {start}: {count} values are wanted, as the header has, and {len(values)} came"
+                    f"{self.path}, line {start}: {count} values are wanted, {wants}, and {len(values)} came"
                     + (f" (a quoted value goes on to line {end})" if end > start else ""),
                     f"give each line {count} values; put quotes around a value that holds {self.delimiter!r}"
                     " or a line break",
@@ -272,7 +295,7 @@ class Csv:
 
     def place(self, row: int) -> str:
         for i, (start, end, _, _) in enumerate(self._records()):
-            if i == row + 1:
+            if i == row + (self._names is None):
                 return f"line {start}" if start == end else f"row {row + 1} (lines {start} to {end})"
         return f"row {row + 1}"
 
@@ -282,13 +305,67 @@ def _goes_on(column: Any) -> bool:
     return any(pa.compute.any(pa.compute.match_substring(column, end)).as_py() for end in "\n\r")
 
 
+def _blocks(path: Path) -> Iterator[list[bytes]]:
+    """Whole lines of a text file, about a block at a time; a byte order mark is dropped."""
+    with _opened(path) as file:
+        first = True
+        while lines := file.readlines(BLOCK):
+            if first:
+                lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+                first = False
+            yield lines
+
+
+def _line_of(path: Path, row: int) -> str:
+    """Which line holds row `row`, counted from 0, where blank lines are none."""
+    number, seen = 0, -1
+    for lines in _blocks(path):
+        for line in lines:
+            number += 1
+            seen += bool(line.strip())
+            if seen == row:
+                return f"line {number}"
+    return f"row {row + 1}"
+
+
+class Plain:
+    """Values with blanks or tabs between them, as many in each line as there are `names`; blank lines are left out."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self.path = path
+        self.header: Sequence[str] = list(names)
+        first = next((line for lines in _blocks(path) for line in lines if line.strip()), None)
+        if first is None:
+            raise DataError(f"{path} is empty", "it holds no row; look at how it was made")
+        _refuse_utf16(path, first[:4])
+
+    def batches(self, columns: Mapping[str, type]) -> Iterator[Sequence[Any]]:
+        wanted = [self.header.index(name) for name in columns]
+        for lines in _blocks(self.path):
+            rows = [values for line in lines if (values := line.split())]
+            count = len(self.header)
+            for i, values in enumerate(rows):
+                if len(values) != count:
+                    raise Wrong(
+                        i,
+                        f"has {len(values)} value{'' if len(values) == 1 else 's'}; {count} are wanted, as"
+                        f" {', '.join(self.header)} say",
+                        f"give each line {count} values with blanks or tabs between them, or name other columns",
+                    )
+            if rows:
+                yield [pa.array([values[place] for values in rows], pa.binary()) for place in wanted]
+
+    def place(self, row: int) -> str:
+        return _line_of(self.path, row)
+
+
 class JsonLines:
     """One JSON object a line; blank lines are left out."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header: Sequence[str] = []
-        for lines in self._blocks():
+        for lines in _blocks(path):
             _refuse_utf16(path, lines[0][:4])
             if lines[0].lstrip().startswith(b"["):
                 raise DataError(
@@ -317,18 +394,8 @@ class JsonLines:
                 return
         raise DataError(f"{path} is empty", "it holds no row; look at how it was made")
 
-    def _blocks(self) -> Iterator[list[bytes]]:
-        """Whole lines of the file, about a block at a time; a byte order mark is dropped."""
-        with _opened(self.path) as file:
-            first = True
-            while lines := file.readlines(BLOCK):
-                if first:
-                    lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
-                    first = False
-                yield lines
-
     def batches(self, columns: Mapping[str, type]) -> Iterator[Sequence[Any]]:
-        for lines in self._blocks():
+        for lines in _blocks(self.path):
             kept = [line for line in lines if line.strip()]
             if kept:
                 yield self._by_arrow(kept, columns) or self._by_hand(kept, columns)
@@ -392,14 +459,7 @@ class JsonLines:
         return arrays
 
     def place(self, row: int) -> str:
-        number, seen = 0, -1
-        for lines in self._blocks():
-            for line in lines:
-                number += 1
-                seen += bool(line.strip())
-                if seen == row:
-                    return f"line {number}"
-        return f"row {row + 1}"
+        return _line_of(self.path, row)
 
 
 def _json_type(value: Any) -> str:

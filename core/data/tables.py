@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -36,10 +36,15 @@ FORM = 1
 
 
 def read_table(
-    path: Path, columns: Mapping[str, type], *, optional: Mapping[str, type] | None = None
+    path: Path,
+    columns: Mapping[str, type],
+    *,
+    optional: Mapping[str, type] | None = None,
+    names: Sequence[str] | None = None,
 ) -> pa.Table:
     """The columns of a .csv, .tsv, .jsonl, .ndjson (all also with .gz) or .parquet file, in the order of `columns`,
-    then of `optional`.
+    then of `optional`. With `names`, those of all its columns in their order, the file has no header; one that is no
+    .csv or .tsv then has blanks or tabs between its values.
 
     The types are str, float (float64, finite) and datetime (float64: seconds since 1970 UTC of dates in
     ISO 8601, numbers as they are). No value of `columns` is missing or blank; columns of `optional` may be absent, and
@@ -52,11 +57,12 @@ def read_table(
     from core.data.sources import open_source
 
     path = Path(path)
-    source = open_source(path)
-    wanted = _found(source, columns, optional or {})
-    size = path.stat().st_size * (1 if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson") else 8)
-    table = _read(source, wanted, columns, size)
-    return table.replace_schema_metadata({"path": str(path)})
+    source = open_source(path, names)
+    wanted = _found(source, columns, optional or {}, names)
+    size = path.stat().st_size * (8 if path.suffix.lower() in (".gz", ".parquet") else 1)
+    form = "" if names is None else json.dumps([path.suffixes[-2:], list(names)])
+    table = _read(source, wanted, columns, size, form)
+    return table.replace_schema_metadata({"path": str(path), "names": json.dumps(names and list(names))})
 
 
 def read_source(
@@ -82,7 +88,8 @@ def place(table: pa.Table, row: int) -> str:
     from core.data.sources import open_source
 
     path = Path(table.schema.metadata[b"path"].decode())
-    return f"{path}, {open_source(path).place(row)}"
+    names = json.loads(table.schema.metadata[b"names"])
+    return f"{path}, {open_source(path, names).place(row)}"
 
 
 def coded(column: pa.ChunkedArray) -> Coded:
@@ -148,7 +155,12 @@ def _read(
     return pa.Table.from_batches(list(_checked(source, wanted, required)), _schema(wanted))
 
 
-def _found(source: Source, columns: Mapping[str, type], optional: Mapping[str, type]) -> dict[str, type]:
+def _found(
+    source: Source,
+    columns: Mapping[str, type],
+    optional: Mapping[str, type],
+    names: Sequence[str] | None,
+) -> dict[str, type]:
     """The columns to read. Raises `DataError` where one is absent, or stands there twice."""
     header = list(source.header)
     absent = [name for name in columns if name not in header]
@@ -161,8 +173,10 @@ def _found(source: Source, columns: Mapping[str, type], optional: Mapping[str, t
         hints = [
             f"for {name!r}, {guess}" for name, guess in guesses.items() if guess.startswith("did you mean")
         ]
-        hints.append("name the columns as the file does")
-        if source.path.suffix.lower() not in (".parquet", ".jsonl", ".ndjson"):
+        hints.append(
+            "name the columns as the file does" if names is None else "one of the names is to be this one"
+        )
+        if names is None and source.path.suffix.lower() not in (".parquet", ".jsonl", ".ndjson"):
             hints.append("the first line must hold the columns' names: add one if the file has no header")
         raise DataError(
             f"{source.path} has no column {named}; its columns are {there}",
@@ -170,6 +184,11 @@ def _found(source: Source, columns: Mapping[str, type], optional: Mapping[str, t
         )
     wanted = {**columns, **{name: kind for name, kind in optional.items() if name in header}}
     double = [name for name in wanted if header.count(name) > 1]
+    if double and names is not None:
+        raise DataError(
+            f"{source.path}: the columns are to be called {', '.join(map(repr, names))}",
+            "name each otherwise",
+        )
     if double:
         raise DataError(f"{source.path} has the column {double[0]!r} more than once", "rename one of them")
     return wanted

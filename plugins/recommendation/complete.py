@@ -1,4 +1,4 @@
-"""What a recipe for a log of interactions leaves `auto`, chosen from the log."""
+"""What a recipe for a log of interactions leaves `auto`, chosen from the log; and where ratings lie beside links."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CATALOGUE = 4000
 """Items to aim at: 16 million weights."""
 HISTORIES = 5000
 """Rows of train that the learning rate is worked out from."""
-SHARED = ("user", "item", "rating", "time", "min_rating", "min_user_items", "retain_users", "draw")
+SHARED = ("names", "user", "item", "rating", "time", "min_rating", "min_user_items", "retain_users", "draw")
 """What the base's log has as the dataset's has it."""
 
 
@@ -37,9 +37,29 @@ def complete(recipe: Mapping[str, Any]) -> list[Choice]:
     """Choices for keys that are `auto`. Nothing where the recipe is of another task or dataset. Raises `RecipeError`
     where it names no file, and `DataError` where the file does not serve."""
     named = {section: _named(section, recipe.get(section)) for section in ("task", "data", "base")}
+    if named == {"task": "link_prediction", "data": "links", "base": "factors"}:
+        return [_ratings_beside(_options(recipe["data"]))]
     if named["task"] != "recommend" or named["data"] != "interactions":
         return []
     return list(_choices(recipe, named["base"] == "learned"))
+
+
+def _ratings_beside(data: Mapping[str, Any]) -> Choice:
+    """The base's file, where it lies beside the links. Raises `RecipeError`."""
+    path = data.get("path")
+    if not isinstance(path, str) or path == AUTO:
+        raise RecipeError(
+            "data.path: the recipe names no file of links", hint="write data=PATH behind its name"
+        )
+    links = located(path)
+    beside = sorted(one for one in links.parent.glob("ratings.*") if one != links)
+    same = [one for one in beside if one.suffixes == links.suffixes] or beside
+    if not same:
+        raise RecipeError(
+            f"base.path: there is no file of ratings, called ratings{''.join(links.suffixes)}, beside {links}",
+            hint="write base.path=FILE",
+        )
+    return Choice("base.path", str(same[0]), "it lies beside the links")
 
 
 def _named(section: str, value: Any) -> str:

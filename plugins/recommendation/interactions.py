@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,10 @@ from plugins.recommendation.log import (
     users_unit,
 )
 
+HELD = 1_000_000
+"""Interactions of a split whose rows are held, and encoded once, at most: a row that is read and encoded again in each
+epoch takes longer than all else that makes a batch."""
+
 
 class Interactions:
     """The dataset `interactions`.
@@ -37,12 +41,14 @@ class Interactions:
 
     With `users: shared` a user of `report` is in `train` too, without the items that are held out; one of `select`
     lacks there also those that `select` asks for. No target is ever in a history of `train` of the same user.
+
+    The rows of a split with many interactions are read when they are needed, those of others are held.
     """
 
     def __init__(self, options: options.Interactions) -> None:
         self._options = options
 
-    def rows(self) -> Mapping[str, Lazy[Row]]:
+    def rows(self) -> Mapping[str, Sequence[Row]]:
         """Raises `DataError` where the file cannot be read, or a split would be empty."""
         options = self._options
         if text := guessed(options):
@@ -53,7 +59,7 @@ class Interactions:
         if options.retain_users:
             kept = read(options, "retain")
             _refuse_single(kept, options)
-            splits[RETAIN] = _part(kept, _held(kept, options, "held out", np.ones(len(kept), bool)), options)
+            splits[RETAIN] = part(kept, _held(kept, options, "held out", np.ones(len(kept), bool)), options)
         return splits
 
 
@@ -115,22 +121,27 @@ def _held(log: Log, options: options.Interactions, stream: str, among: Mask) -> 
     return held
 
 
-def _shared(log: Log, options: options.Interactions) -> dict[str, Lazy[Row]]:
-    user = log.user
-    everything = np.ones(len(log), bool)
-    reported = _some_users(log, options, "report", options.report, np.ones(len(log.users), bool))
-    held = _held(log, options, "held out", everything) & reported[user]
-    left = np.bincount(user[~held], minlength=len(log.users))
-    selected = _some_users(log, options, "select", options.select, left >= 2)
-    asked = _held(log, options, "held out to select", ~held) & selected[user]
+def _shared(log: Log, options: options.Interactions) -> dict[str, Sequence[Row]]:
+    held, asked = held_of_shared(log, options)
     return {
-        TRAIN: _part(log, None, options, shown=~held & ~asked),
-        SELECT: _part(log, asked, options, shown=~held & ~asked),
-        REPORT: _part(log, held, options),
+        TRAIN: part(log, None, options, shown=~held & ~asked),
+        SELECT: part(log, asked, options, shown=~held & ~asked),
+        REPORT: part(log, held, options),
     }
 
 
-def _apart(log: Log, options: options.Interactions) -> dict[str, Lazy[Row]]:
+def held_of_shared(log: Log, options: options.Interactions) -> tuple[Mask, Mask]:
+    """(interactions,) what is held out for `report`, and of the rest for `select`. Raises `DataError`."""
+    user = log.user
+    reported = _some_users(log, options, "report", options.report, np.ones(len(log.users), bool))
+    held = _held(log, options, "held out", np.ones(len(log), bool)) & reported[user]
+    left = np.bincount(user[~held], minlength=len(log.users))
+    selected = _some_users(log, options, "select", options.select, left >= 2)
+    asked = _held(log, options, "held out to select", ~held) & selected[user]
+    return held, asked
+
+
+def _apart(log: Log, options: options.Interactions) -> dict[str, Sequence[Row]]:
     user = log.user
     everyone = np.ones(len(log.users), bool)
     reported = _some_users(log, options, "report", options.report, everyone)
@@ -144,9 +155,9 @@ def _apart(log: Log, options: options.Interactions) -> dict[str, Lazy[Row]]:
         )
     held = _held(log, options, "held out", np.ones(len(log), bool))
     return {
-        TRAIN: _part(log, None, options, shown=learned[user]),
-        SELECT: _part(log, held & selected[user], options, shown=~held),
-        REPORT: _part(log, held & reported[user], options, shown=~held),
+        TRAIN: part(log, None, options, shown=learned[user]),
+        SELECT: part(log, held & selected[user], options, shown=~held),
+        REPORT: part(log, held & reported[user], options, shown=~held),
     }
 
 
@@ -169,22 +180,29 @@ def _some_users(
     return chosen
 
 
-def _part(
+def part(
     log: Log, asked: Mask | None, options: options.Interactions, *, shown: Mask | None = None
-) -> Lazy[Row]:
+) -> Sequence[Row]:
     """The rows of a split: users of whom something is asked (of whom something is shown, where nothing is asked)."""
     shown = ~asked if shown is None and asked is not None else shown
     assert shown is not None  # noqa: S101 (one of the two is given)
     decides = shown if asked is None else asked
     users = np.flatnonzero(np.bincount(log.user[decides], minlength=len(log.users)))
-    part = Part(
+    made = Part(
         log,
         users,
         _bounds(log, shown, users, options),
         None if asked is None else _bounds(log, asked, users, options),
         tuple(options.keep),
     )
-    return Lazy(len(users), part.row)
+    size = len(made.shown[1]) + (0 if made.asked is None else len(made.asked[1]))
+    return held_or_streamed(len(users), made.row, size)
+
+
+def held_or_streamed(count: int, make: Callable[[int], Row], size: int) -> Sequence[Row]:
+    """So many rows, of `size` interactions in all."""
+    rows = Lazy(count, make)
+    return list(rows) if size <= HELD else rows
 
 
 def _bounds(log: Log, mask: Mask, users: Ints, options: options.Interactions) -> tuple[Ints, Ints]:

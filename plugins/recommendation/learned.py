@@ -1,38 +1,26 @@
-"""A base learned from interactions when it is asked for: EASE in closed form, on users that the new task does not see.
-
-The weights are kept in the cache by the content of the file and the options, so that a run, its parity check and what
-is asked of its shell later have the same bits. They are multiples of 2^-16: where the cache is gone, other threads or
-another BLAS change sums in the last of 52 bits, and hardly ever a weight (some 1e-10 a weight).
-"""
+"""A base learned from a log when it is asked for: EASE in closed form, on users whom the new task does not see."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.sparse import csr_matrix
 
-from core.bases import digest, read_tensors, write_tensors
+from core.bases import digest
 from core.contract import Base
-from core.data.cache import folder
-from core.errors import BaseError, OutputError
 from core.licences import spdx
 from plugins.recommendation import options
 from plugins.recommendation.ease import Array, best_penalty, moments, solve
+from plugins.recommendation.kept import Arrays, Card, damaged, kept, key_of
 from plugins.recommendation.log import Ints, Log, Mask, located, pairs_unit, positions, read, users_unit
 from plugins.recommendation.models import ItemItem
 from plugins.recommendation.ranking import NDCG, recommend
 
 FORM = 1
 """Of what is in the cache: to be raised where the same file and options would give other weights."""
-STEP = 2.0**-16
-"""What weights are multiples of."""
 FIFTH = 0.2
 """Of a user's items, to choose the penalty with."""
 MOST = 500
@@ -50,37 +38,28 @@ class Learned:
         options = self._options
         path = located(options.path)
         key = self._key(path)
-        kept = folder() / "recommendation" / f"{key}.safetensors"
-        if not kept.is_file():
-            _keep(kept, learn(options))
-        tensors = read_tensors(kept, f"the base learned from {path}")
+        tensors, card = kept(key, path, lambda: _written(learn(options)))
         try:
-            card = json.loads(kept.with_suffix(".json").read_text(encoding="utf-8"))
             model = ItemItem(len(card["items"]))
             model.load_state_dict(tensors)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise BaseError(f"{kept} is damaged: {error}", "delete it; it will be learned again") from error
+            known, users, penalty = card["items"], card["users"], card["penalty"]
+        except (KeyError, RuntimeError) as error:
+            raise damaged(key, error) from error
         origin = options.origin or path.name
         return Base(
             model,
             digest(model.state_dict()),
             spdx(options.licence),
-            f"{origin}: EASE on {card['users']} users, penalty {card['penalty']:g}",
-            {"task": {"items": card["items"]}},
+            f"{origin}: EASE on {users} users, penalty {penalty:g}",
+            {"task": {"items": known}},
         )
 
     def _key(self, path: Path) -> str:
-        """Of all that the weights depend on, and neither of the file's place nor of what is only said of it."""
         chosen = self._options.model_dump(mode="json", exclude={"path", "licence", "origin"})
         read(
             self._options, "base"
         )  # what is wrong with the file or the options is said here, whatever the cache holds
-        total = hashlib.blake2b(
-            json.dumps([FORM, chosen, path.suffixes], sort_keys=True).encode(), digest_size=16
-        )
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).digest())
-        return total.hexdigest()
+        return key_of(path, [FORM, chosen, path.suffixes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,23 +122,6 @@ def _chosen(options: options.Learned, log: Log, place: Ints, known: Mask) -> flo
     return best_penalty(options.penalties, ndcg, "the base (base.penalties)")
 
 
-def _keep(path: Path, learned: Weights) -> None:
-    """The weights first, beside their place; what another process has put there meanwhile is the same."""
+def _written(learned: Weights) -> tuple[Arrays, Card]:
     card = {"items": list(learned.items), "users": learned.users, "penalty": learned.penalty}
-    tensors = {
-        name: torch.from_numpy(np.round(values / STEP) * STEP).float()
-        for name, values in (("weight", learned.weight), ("bias", learned.bias))
-    }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as beside:
-            part = Path(beside, "part")
-            part.write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
-            part.replace(path.with_suffix(".json"))
-            write_tensors(part, tensors)
-            part.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"the cache folder {path.parent} cannot be written: {error.strerror}",
-            "make room, or name another folder in TAOKE_CACHE",
-        ) from error
+    return {"weight": learned.weight, "bias": learned.bias}, card

@@ -110,13 +110,13 @@ def located(path: str) -> Path:
         raise DataError(f"{path}: there is no such home folder", "write the whole path") from error
 
 
-def columns(log: options.Log) -> Columns:
+def columns(log: options.Table) -> Columns:
     """The columns that the options name, the others by their names. Raises `DataError` where the file has none that
     may be the users', or the items'."""
     from core.data.sources import open_source
 
     path = located(log.path)
-    header = list(open_source(path).header)
+    header = list(open_source(path, log.names).header)
     taken = {name for name in (log.user, log.item, log.rating, log.time) if isinstance(name, str)}
 
     def find(what: str, named: str | Literal[False] | None) -> str | None:
@@ -133,7 +133,7 @@ def columns(log: options.Log) -> Columns:
         raise DataError(
             f"{path}: none of its{' other' if taken else ''} columns ({names}) is called as columns of {what}s are"
             f" ({', '.join(SPELLINGS[what][:4])}, ...)",
-            f"write data.{what}=COLUMN; the first line must hold the columns' names",
+            f"write data.{what}=COLUMN; the first line must hold the columns' names, or the option `names` say them",
         )
     return Columns(user, item, find("rating", log.rating), find("time", log.time))
 
@@ -151,7 +151,7 @@ def read(log: options.Log, side: Side) -> Log:
     return counting(log, of_side(found.log, log, side), side)
 
 
-def whole(log: options.Log) -> Log:
+def whole(log: options.Table) -> Log:
     """All interactions in the file, those that count and those that do not. Raises `DataError`."""
     return _read(log).log
 
@@ -237,9 +237,9 @@ class _Read:
     said: tuple[str, ...]
 
 
-def _read(log: options.Log) -> _Read:
+def _read(log: options.Table) -> _Read:
     path = located(log.path)
-    return _indexed(path, columns(log), _stamp(path))
+    return _indexed(path, columns(log), None if log.names is None else tuple(log.names), _stamp(path))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -252,7 +252,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1)  # a run reads the same file for the base and for the dataset
-def _indexed(path: Path, found: Columns, stamp: tuple[int, int]) -> _Read:
+def _indexed(path: Path, found: Columns, names: tuple[str, ...] | None, stamp: tuple[int, int]) -> _Read:
     wanted: dict[str, type] = {found.user: str, found.item: str}
     if found.rating is not None:
         wanted[found.rating] = float
@@ -261,16 +261,16 @@ def _indexed(path: Path, found: Columns, stamp: tuple[int, int]) -> _Read:
     if len(wanted) != sum(name is not None for name in (found.user, found.item, found.rating, found.time)):
         taken = ", ".join(f"{what}: {column}" for what, column in asdict(found).items() if column is not None)
         raise DataError(f"{path}: one column is named twice ({taken})", "name another column for each")
-    table = read_table(path, wanted)
-    users, user = _sorted(table.column(found.user))
-    items, item = _sorted(table.column(found.item))
-    for names, what, other in (
+    table = read_table(path, wanted, names=names)
+    users, user = sorted_codes(table.column(found.user))
+    items, item = sorted_codes(table.column(found.item))
+    for there, what, other in (
         (users, "user", "adapt to some and to learn the base from others"),
         (items, "item", "rank"),
     ):
-        if len(names) < 2:
+        if len(there) < 2:
             raise DataError(
-                f"{path} has one {what} alone, {names[0]!r}; more are needed to {other}",
+                f"{path} has one {what} alone, {there[0]!r}; more are needed to {other}",
                 f"is {getattr(found, what)!r} the column of {what}s?",
             )
     said = [*_alike(path, "users", users), *_alike(path, "items", items)]
@@ -311,7 +311,7 @@ def _alike(path: Path, what: str, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _sorted(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
+def sorted_codes(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
     """(the distinct texts, sorted, (rows,) the index of each row's)."""
     found = coded(column)
     names = np.array(found.values, dtype=object)

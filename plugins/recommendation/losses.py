@@ -1,5 +1,6 @@
-"""Losses of rankings. Both take the scores of all items, (batch, items), and the task's batch; what they draw depends
-on the number that the batch brings, and so on nothing but seed, epoch and batch."""
+"""Losses of rankings. Both take the scores of all items, (batch, items), and the task's batch: `positives`, what is to
+rank high, and `histories`, what is no candidate otherwise. What they draw depends on the number that the batch brings,
+and so on nothing but seed, epoch and batch."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from torch.nn import functional
 from plugins.recommendation import options
 
 if TYPE_CHECKING:
-    from plugins.recommendation.tasks import Batch
+    from plugins.recommendation.tasks import Ranking
 
 
 class Bpr:
@@ -22,15 +23,15 @@ class Bpr:
     def __init__(self, options: options.Bpr) -> None:
         self._negatives = options.negatives
 
-    def __call__(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, float]:
-        rows, items = _having(batch["histories"])
+    def __call__(self, outputs: Tensor, batch: Ranking) -> tuple[Tensor, float]:
+        rows, items = _having(batch)
         if not len(rows):
             return outputs.sum() * 0.0, 1.0
         each = self._negatives
         first = torch.searchsorted(rows, rows)  # where the row of each pair begins
         slots = (torch.arange(len(rows), device=rows.device) - first)[:, None] * each
         slots = slots + torch.arange(each, device=rows.device)
-        drawn = _drawn(_lacking(batch["histories"]), int(slots.max()) + 1, batch["seed"], replacement=True)
+        drawn = _drawn(_lacking(batch), int(slots.max()) + 1, batch["seed"], replacement=True)
         margin = outputs[rows, items, None] - outputs[rows[:, None], drawn[rows[:, None], slots]]
         return functional.softplus(-margin).sum(), float(margin.numel())
 
@@ -43,16 +44,16 @@ class SampledSoftmax:
     def __init__(self, options: options.SampledSoftmax) -> None:
         self._negatives, self._temperature = options.negatives, options.temperature
 
-    def __call__(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, float]:
-        rows, items = _having(batch["histories"])
+    def __call__(self, outputs: Tensor, batch: Ranking) -> tuple[Tensor, float]:
+        rows, items = _having(batch)
         if not len(rows):
             return outputs.sum() * 0.0, 1.0
         scores = outputs / self._temperature
-        lacks = batch["histories"] == 0
+        lacks = _lacking(batch)
         lacked = lacks.sum(1).clamp(min=1)
         count = min(self._negatives, int(lacked.max()))
         # Without replacement: of a user who lacks fewer, what is drawn beyond them is left out.
-        drawn = _drawn(_lacking(batch["histories"]), count, batch["seed"], replacement=False)
+        drawn = _drawn(lacks, count, batch["seed"], replacement=False)
         of_user = scores.gather(1, drawn).masked_fill(~lacks.gather(1, drawn), -torch.inf)
         correction = (lacked / lacked.clamp(max=count)).log()
         others = of_user.logsumexp(1) + correction
@@ -60,19 +61,21 @@ class SampledSoftmax:
         return (torch.logaddexp(chosen, others[rows]) - chosen).sum(), float(len(rows))
 
 
-def _having(histories: Tensor) -> tuple[Tensor, Tensor]:
+def _having(batch: Ranking) -> tuple[Tensor, Tensor]:
     """(row, item) of what users have who lack anything."""
-    some_lacking = (histories == 0).any(1, keepdim=True)
-    rows, items = ((histories != 0) & some_lacking).nonzero(as_tuple=True)
+    some_lacking = _lacking(batch).any(1, keepdim=True)
+    rows, items = ((batch["positives"] != 0) & some_lacking).nonzero(as_tuple=True)
     return rows, items
 
 
-def _lacking(histories: Tensor) -> Tensor:
-    """(batch, items) weights to draw what users lack, so that something can be drawn for every user."""
-    return (histories == 0).float().clamp(min=1e-30)
+def _lacking(batch: Ranking) -> Tensor:
+    """(batch, items) of what users lack."""
+    return (batch["histories"] == 0) & (batch["positives"] == 0)
 
 
-def _drawn(weights: Tensor, count: int, seed: Tensor, *, replacement: bool) -> Tensor:
-    """(rows, count) indices, drawn on the CPU by `seed`, whatever the device."""
+def _drawn(lacks: Tensor, count: int, seed: Tensor, *, replacement: bool) -> Tensor:
+    """(rows, count) indices of what users lack, or of anything where they lack too little; drawn on the CPU by `seed`,
+    whatever the device."""
     rng = torch.Generator().manual_seed(int(seed))
-    return torch.multinomial(weights.cpu(), count, replacement=replacement, generator=rng).to(weights.device)
+    weights = lacks.cpu().float().clamp(min=1e-30)
+    return torch.multinomial(weights, count, replacement=replacement, generator=rng).to(lacks.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,24 @@ class Recommend(Options):
     )
 
 
+class LinkPrediction(Options):
+    """The task of whom to link to."""
+
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="how much a list avoids people whom the same others link to: 0 ranks by score alone, 1 by variety"
+        " (maximal marginal relevance)",
+    )
+
+
+class Walks(Options):
+    """Walks along links, beside user vectors."""
+
+    steps: int = Field(3, gt=0, le=4, description="links that a walk follows at most")
+
+
 class Imports(Options):
     """The new world that the base is adapted to."""
 
@@ -46,10 +64,19 @@ class Builtin(Options):
     name: str = Field("library-imports", description="the base's name")
 
 
-class Log(Options):
-    """A file of interactions, one a line or row, and who and what of it counts."""
+Names = Annotated[list[str] | None, Field(min_length=2)]
+"""Of the columns of a file without a header."""
+
+
+class Table(Options):
+    """A file of interactions, one a line or row."""
 
     path: str = Field(description="the file: .csv or .tsv with a header, .jsonl (these also .gz), .parquet")
+    names: Names = Field(
+        None,
+        description="the columns' names, in order, where the file has no header: a .csv or .tsv, or one of another"
+        " ending with blanks or tabs between its values",
+    )
     user: str | None = Field(None, description="the column of users; guessed from its name if left out")
     item: str | None = Field(None, description="the column of items; guessed if left out")
     rating: str | Literal[False] | None = Field(
@@ -58,6 +85,11 @@ class Log(Options):
     time: str | Literal[False] | None = Field(
         None, description="the column of times; guessed if left out, `false`: there is none"
     )
+
+
+class Log(Table):
+    """Who and what counts of a file of interactions."""
+
     min_rating: float | None = Field(
         None,
         description="only interactions rated so high count, for the user likes the item; none: all count",
@@ -73,22 +105,36 @@ class Log(Options):
     draw: int = Field(0, ge=0, description="which users and items go where; not the run's seed")
 
 
-class Interactions(Log):
+class HeldOut(Options):
+    """How much of whom is held out, to be found again."""
+
+    held_out: Share = Field(0.2, description="of what a user has: a share below 1, or a count")
+    select: Share = Field(0.2, description="users of select: a share below 1, or a count")
+    report: Annotated[int | float, Field(gt=0)] = Field(
+        1.0, description="users of report: a share up to 1.0, or a count"
+    )
+
+    @model_validator(mode="after")
+    def _shares_or_counts(self) -> Self:
+        for name, value in (("held_out", self.held_out), ("select", self.select)):
+            if value >= 1 and value != int(value):
+                raise ValueError(f"{name} is {value}: a share below 1 or a whole number is wanted")
+        if self.report > 1 and self.report != int(self.report):
+            raise ValueError(f"report is {self.report}: a share up to 1.0 or a whole number is wanted")
+        return self
+
+
+class Interactions(HeldOut, Log):
     """The users from whom the base does not learn, with some items of each held out, to be found again."""
 
     holdout: Literal["random", "last"] = Field(
         "random",
         description="which items are held out: random ones, or the last by time (else by place in the file)",
     )
-    held_out: Share = Field(0.2, description="of a user's items: a share below 1, or a count")
     users: Literal["shared", "apart"] = Field(
         "shared",
         description="`shared`: train has what is not held out of every user; `apart`: the users of select and report"
         " are not in train at all",
-    )
-    select: Share = Field(0.2, description="users of select: a share below 1, or a count")
-    report: Annotated[int | float, Field(gt=0)] = Field(
-        1.0, description="users of report: a share up to 1.0, or a count"
     )
     keep: list[Literal["ratings", "times"]] = Field(
         [], description="what else a row's inputs hold, for transforms: lists beside `history`"
@@ -98,11 +144,6 @@ class Interactions(Log):
     def _splits_are_possible(self) -> Interactions:
         if self.base_users == 1:
             raise ValueError("base_users is 1, which leaves no user to adapt to")
-        for name, value in (("held_out", self.held_out), ("select", self.select)):
-            if value >= 1 and value != int(value):
-                raise ValueError(f"{name} is {value}: a share below 1 or a whole number is wanted")
-        if self.report > 1 and self.report != int(self.report):
-            raise ValueError(f"report is {self.report}: a share up to 1.0 or a whole number is wanted")
         if (
             self.users == "apart"
             and all(isinstance(value, float) and value <= 1 for value in (self.select, self.report))
@@ -110,6 +151,20 @@ class Interactions(Log):
         ):
             raise ValueError(f"select {self.select} and report {self.report} leave nobody to train on")
         return self
+
+
+class Links(HeldOut):
+    """A graph of people, who links to whom, with some links of each held out, to be found again."""
+
+    path: str = Field(description="the file, a link a line: .csv, .tsv, .jsonl, .parquet, or text (`names`)")
+    names: Names = Field(
+        None,
+        description="the columns' names, in order, where the file has no header: a .csv or .tsv, or one of another"
+        " ending with blanks or tabs between its values",
+    )
+    source: str | None = Field(None, description="the column of who links; the first if left out")
+    target: str | None = Field(None, description="the column of who is linked to; the second if left out")
+    draw: int = Field(0, ge=0, description="which links go where; not the run's seed")
 
 
 class Learned(Log):
@@ -130,6 +185,16 @@ class Learned(Log):
         5000, gt=1, description="items at most, those with most users: the weights are their square"
     )
     licence: str | None = Field(None, description="the licence of the interactions, as an SPDX name")
+    origin: str | None = Field(
+        None, description="where they come from, in words; the file's name if left out"
+    )
+
+
+class Factors(Table):
+    """User vectors, learned from ratings when they are loaded, and kept in the cache."""
+
+    dimensions: int = Field(64, gt=0, description="numbers that a user is described by")
+    licence: str | None = Field(None, description="the licence of the ratings, as an SPDX name")
     origin: str | None = Field(
         None, description="where they come from, in words; the file's name if left out"
     )

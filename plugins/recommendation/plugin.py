@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.contract import Choice, Component
 from core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from core.context import Context
+    from core.contract import JSON, Split
 
 taoke_api = 1
 
@@ -48,6 +54,34 @@ def taoke_register() -> Iterable[Component]:
             "an item-item base, learned from interactions",
             "plugins.recommendation.learned:Learned",
             "plugins.recommendation.options:Learned",
+        ),
+        Component(
+            "task",
+            "recommendation.link_prediction",
+            "rank the people to whom somebody does not link yet",
+            "plugins.recommendation.link_prediction:LinkPrediction",
+            "plugins.recommendation.options:LinkPrediction",
+        ),
+        Component(
+            "dataset",
+            "recommendation.links",
+            "a graph of people, a link a line, with or without a header",
+            "plugins.recommendation.links:Links",
+            "plugins.recommendation.options:Links",
+        ),
+        Component(
+            "base",
+            "recommendation.factors",
+            "user vectors, learned from ratings",
+            "plugins.recommendation.factors:Factors",
+            "plugins.recommendation.options:Factors",
+        ),
+        Component(
+            "edit",
+            "recommendation.walks",
+            "walks along links and degrees, beside user vectors",
+            "plugins.recommendation.social:Walks",
+            "plugins.recommendation.options:Walks",
         ),
         Component(
             "loss",
@@ -92,3 +126,14 @@ def taoke_complete(recipe: Mapping[str, Any]) -> Iterable[Choice]:
     from plugins.recommendation.complete import complete  # brings numpy and pyarrow
 
     return complete(recipe)
+
+
+@hookimpl
+def taoke_illustrate(
+    context: Context, model: nn.Module, splits: Mapping[str, Split]
+) -> Mapping[str, JSON] | None:
+    if context.recipe.task.name != "recommendation.link_prediction":
+        return None
+    from plugins.recommendation.tradeoff import tradeoff
+
+    return {"diversity": tradeoff(context, model, splits)}

@@ -19,6 +19,10 @@ from core.contract import JSON, Row
 Scores = NDArray[np.floating[Any]]
 TOP = 10
 """Recommendations in a prediction, and the cut-off of the metrics that have one."""
+POOL = 100
+"""Candidates that a list is chosen from, where it is not simply the first ones."""
+Rerank = Callable[[NDArray[np.int64], Scores], Sequence[int]]
+"""From candidates (indices of items) and their scores, best first, to the places in them of those that come first."""
 
 
 def catalogue(
@@ -59,6 +63,7 @@ def recommend(
     histories: NDArray[Any],
     targets: Sequence[int | Sequence[int | None] | None],
     items: Sequence[str],
+    rerank: Rerank | None = None,
 ) -> list[dict[str, JSON]]:
     """Rank, for each row, all items that are not in its history.
 
@@ -67,6 +72,7 @@ def recommend(
         histories: (rows, items), not zero for what the user has.
         targets: for each row the index of its target in `items`, None where there is none; or, where several items
             are to be found, a list of them, with None for those that `items` lacks.
+        rerank: who of the `POOL` best comes first; of the others the order stays.
 
     Returns:
         For each row `recommended`, the first `TOP` items with their scores, best first, and, where there is a
@@ -79,21 +85,26 @@ def recommend(
     place[shuffled] = np.arange(len(shuffled))
     ranked = np.where(histories[:, shuffled] != 0, -np.inf, scores[:, shuffled])
     ranked[np.isnan(ranked)] = -np.inf
-    first = min(TOP, len(shuffled))
+    first = min(TOP if rerank is None else POOL, len(shuffled))
     predictions = []
     for row, target in zip(ranked, targets, strict=True):
         least = np.partition(row, len(row) - first)[len(row) - first] if first else 0.0
         best = np.flatnonzero(row >= least)
         best = best[np.argsort(-row[best], kind="stable")][:first]
+        best = best[row[best] > -np.inf]
+        if rerank is not None:
+            best = best[rerank(shuffled[best], row[best])]
+
+        def rank(one: int, row: Scores = row, best: NDArray[Any] = best) -> int | None:
+            return _rank(row, place[one]) if rerank is None else _rank_behind(row, place[one], best)
+
         prediction: dict[str, JSON] = {
-            "recommended": {
-                items[shuffled[i]]: round(float(row[i]), 4) for i in best.tolist() if row[i] > -np.inf
-            }
+            "recommended": {items[shuffled[i]]: round(float(row[i]), 4) for i in best.tolist()}
         }
         if isinstance(target, Sequence):
-            prediction["ranks"] = [None if one is None else _rank(row, place[one]) for one in target]
-        elif target is not None and (rank := _rank(row, place[target])) is not None:
-            prediction["rank"] = rank
+            prediction["ranks"] = [None if one is None else rank(one) for one in target]
+        elif target is not None and (found := rank(target)) is not None:
+            prediction["rank"] = found
         predictions.append(prediction)
     return predictions
 
@@ -104,6 +115,16 @@ def _rank(row: Scores, at: int) -> int | None:
     if score == -np.inf:
         return None
     return int(np.count_nonzero(row > score) + np.count_nonzero(row[:at] == score)) + 1
+
+
+def _rank_behind(row: Scores, at: int, best: NDArray[Any]) -> int | None:
+    """As `_rank`, where those of `best` come first, in their order."""
+    rank = _rank(row, at)
+    chosen = np.flatnonzero(best == at)
+    if rank is None or len(chosen):
+        return int(chosen[0]) + 1 if len(chosen) else None
+    behind = (row[best] < row[at]) | ((row[best] == row[at]) & (best > at))
+    return rank + int(np.count_nonzero(behind))
 
 
 def places(target: Any, place: Mapping[str, int]) -> int | list[int | None] | None:

@@ -39,14 +39,21 @@ class State(TypedDict):
     items: list[str]
 
 
-class Batch(TypedDict):
-    """Histories (batch, items), float32 of ones and zeros; target indices (batch, most), int64; which rows have a list
-    of targets, (batch,) bool; and a number for what a loss draws, () int64."""
+class Ranking(TypedDict):
+    """What the losses of rankings read: what users have and what is to rank high, (batch, items), float32 of ones and
+    zeros; and a number for what a loss draws, () int64."""
 
     histories: Tensor
+    positives: Tensor
+    seed: Tensor
+
+
+class Batch(Ranking):
+    """Target indices (batch, most), int64; which rows have a list of targets, (batch,) bool. What users have is what
+    is to rank high."""
+
     targets: Tensor
     several: Tensor
-    seed: Tensor
 
 
 class Recommend:
@@ -99,6 +106,7 @@ class Recommend:
         histories[owner, torch.cat([example.history for example in examples])] = 1.0
         return {
             "histories": histories,
+            "positives": histories,
             "targets": nn.utils.rnn.pad_sequence(
                 [example.targets for example in examples], batch_first=True, padding_value=PAD
             ),
@@ -117,10 +125,7 @@ class Recommend:
 
     def predict(self, model: nn.Module, batch: Batch, state: State) -> list[dict[str, JSON]]:
         """As `ranking.recommend`."""
-        targets: list[int | list[int | None] | None] = []
-        for row, several in zip(batch["targets"].tolist(), batch["several"].tolist(), strict=True):
-            given = [None if index == NONE else index for index in row if index != PAD]
-            targets.append(given if several else given[0] if given else None)
+        targets = asked(batch["targets"], batch["several"])
         has = batch["histories"].cpu().numpy()
         scores = self.forward(model, batch).cpu().numpy()
         return recommend(scores, has, targets, state["items"])
@@ -160,6 +165,15 @@ class Recommend:
         train = splits[TRAIN]
         items = self.fit(train.rows, {"items": train.state["items"]})["items"]
         return contenders.trivial(base, train, splits[SELECT].rows, items)
+
+
+def asked(targets: Tensor, several: Tensor) -> list[int | list[int | None] | None]:
+    """A batch's targets as `recommend` takes them."""
+    found: list[int | list[int | None] | None] = []
+    for row, listed in zip(targets.tolist(), several.tolist(), strict=True):
+        given = [None if index == NONE else index for index in row if index != PAD]
+        found.append(given if listed else given[0] if given else None)
+    return found
 
 
 def _near(name: str, known: Collection[str]) -> str:

@@ -91,3 +91,38 @@ def _readers(count: int = 60, *, rated: bool = True, timed: bool = True, key: in
 
 def _header(*, rated: bool = True, timed: bool = True) -> list[str]:
     return ["reader", "book", *["stars"] * rated, *["when"] * timed]
+
+
+@pytest.fixture(scope="session")
+def people() -> SimpleNamespace:
+    """A small society: `people.links(path)` and `people.ratings(path)` write it, without headers."""
+    return SimpleNamespace(links=_write_links, ratings=_write_ratings)
+
+
+def _write_links(path: Path, key: int = 3) -> Path:
+    """60 people in three circles, p00 to p59: each links to some of the own circle, who often link back; p57, p58 and
+    p59 to one alone."""
+    rng = random.Random(key)  # noqa: S311 (a test's data)
+    links = set()
+    for one in range(60):
+        for _ in range(1 if one >= 57 else 5):
+            other = rng.randrange(19) * 3 + one % 3
+            if other != one:
+                links.add((one, other))
+                if one < 57 and rng.random() < 0.5:
+                    links.add((other, one))
+    path.write_text("".join(f"p{one:02} p{other:02} 1\n" for one, other in sorted(links)), encoding="utf-8")
+    return path
+
+
+def _write_ratings(path: Path, key: int = 5) -> Path:
+    """Films that p00 to p49 and six others, who link to nobody, rated: each mostly those of the own circle."""
+    rng = random.Random(key)  # noqa: S311 (a test's data)
+    lines = []
+    for one in (*range(50), *range(90, 96)):
+        films = {
+            rng.randrange(10) * 3 + (one % 3 if rng.random() < 0.8 else rng.randrange(3)) for _ in range(9)
+        }
+        lines += [f"p{one:02} film{film:02} {rng.randint(1, 8) / 2:g}\n" for film in sorted(films)]
+    path.write_text("".join(lines), encoding="utf-8")
+    return path

@@ -14,7 +14,7 @@ from core.contract import Row
 from core.data.rows import is_streamed
 from core.errors import DataError, DataWarning
 from core.rows import duplicates, identify
-from plugins.recommendation import options
+from plugins.recommendation import interactions, options
 from plugins.recommendation.interactions import Interactions
 
 Splits = Mapping[str, Sequence[Row]]
@@ -123,10 +123,21 @@ def test_retain_has_users_of_the_bases_side_whom_it_does_not_see(path: Path) -> 
     assert "retain" not in splits(path, base_users=0.5)
 
 
-def test_no_row_stands_in_two_splits_and_rows_are_made_when_asked_for(path: Path) -> None:
+def test_rows_are_held_where_they_are_few_and_else_made_when_asked_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same ones: what is held is encoded once, and not again in each epoch."""
+    held = splits(path, base_users=0.3, retain_users=0.3)
+    monkeypatch.setattr(interactions, "HELD", 50)
+    streamed = splits(path, base_users=0.3, retain_users=0.3)
+    assert not any(is_streamed(rows) for rows in held.values())
+    assert all(is_streamed(rows) for rows in streamed.values())
+    assert content(held) == content(streamed)
+
+
+def test_no_row_stands_in_two_splits(path: Path) -> None:
     """A user's row in `report` says how much is asked, and so is another than the one in `train`."""
     found = splits(path, base_users=0.3, retain_users=0.3)
-    assert all(is_streamed(rows) for rows in found.values())
     assert duplicates({name: identify(list(rows)) for name, rows in found.items()}) == {}
     assert found["report"][-1] == found["report"][len(found["report"]) - 1]
 

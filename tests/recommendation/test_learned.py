@@ -20,7 +20,8 @@ from core.errors import BaseError, DataError, DataWarning
 from plugins.recommendation import learned, options
 from plugins.recommendation.ease import SMALL, ease, moments, solve
 from plugins.recommendation.interactions import Interactions
-from plugins.recommendation.learned import STEP, Learned
+from plugins.recommendation.kept import STEP
+from plugins.recommendation.learned import Learned
 from plugins.recommendation.log import read
 from plugins.recommendation.ranking import histories, sparse_histories
 

@@ -14,7 +14,8 @@ from plugins.recommendation.losses import Bpr, SampledSoftmax
 
 
 def batch(histories: list[list[float]], seed: int = 0) -> Any:
-    return {"histories": torch.tensor(histories), "seed": torch.tensor(seed)}
+    has = torch.tensor(histories)
+    return {"histories": has, "positives": has, "seed": torch.tensor(seed)}
 
 
 def bpr(scores: Tensor, given: Any, **chosen: Any) -> tuple[Tensor, float]:

@@ -301,6 +301,54 @@ def test_a_file_without_a_header_is_told_that_one_is_wanted(put):
     assert "add one if the file has no header" in error.hint
 
 
+NAMES = ("user", "item", "rating")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "1 10 4\n2\t11  3.5\n\n 3 12 1 \n"),
+        ("a.data", "1\t10\t4\n2\t11\t3.5\n3\t12\t1\n"),
+        ("a.csv", "1,10,4\n2,11,3.5\n3,12,1\n"),
+        ("b.csv", "1;10;4\n2;11;3.5\n3;12;1\n"),
+        ("a.tsv", "1\t10\t4\n2\t11\t3.5\n3\t12\t1\n"),
+    ],
+)
+def test_a_file_without_a_header_is_read_by_the_names_that_are_given(put, large, name, content):
+    """Of plain text values have blanks or tabs between them; a large file, and a compressed one, give the same."""
+    for path in (put(name, content), put(f"{name}.gz", gzip.compress(content.encode()))):
+        found = read_table(path, {"item": str, "rating": float}, names=NAMES)
+        assert found.to_pydict() == {"item": ["10", "11", "12"], "rating": [4.0, 3.5, 1.0]}
+        assert place(found, 2) == f"{path}, line {4 if name == 'a.txt' else 3}"
+        assert read_table(path, {"user": str}, names=("item", "user", "rating"))["user"].to_pylist() == [
+            "10",
+            "11",
+            "12",
+        ]
+
+
+def test_what_is_wrong_with_a_file_without_a_header_is_said_with_its_line(put):
+    """Values that are too many, too few, or no numbers, names that are given twice or in vain, and nothing at all."""
+    ratings = {"user": str, "rating": float}
+    for name, content, said in (
+        ("a.txt", "1 10 4\n\n2 11\n", "line 3: has 2 values; 3 are wanted, as user, item, rating say"),
+        ("a.txt", "1 10 4\n2 11 3 5\n", "line 2: has 4 values; 3 are wanted"),
+        ("a.txt", "1 10 4\n2 11 x\n", "line 2, column 'rating': is 'x'; a number is wanted"),
+        ("a.csv", "1,10,4\n2,11\n", "line 2: 3 values are wanted, as user, item, rating say, and 2 came"),
+        ("a.csv", "1,10,4\n2,11,x\n", "line 2, column 'rating': is 'x'; a number is wanted"),
+        ("a.txt", " \n\n", "is empty"),
+        ("a.txt", "\xff 10 4\n".encode("latin-1"), "line 1, column 'user': is not UTF-8"),
+        ("a.jsonl", "{}\n", "names its columns itself"),
+    ):
+        assert said in refused(put(name, content), ratings, names=NAMES).message
+    path = put("a.txt", "1 10 4\n")
+    assert "has no column 'stars'" in refused(path, {"stars": float}, names=NAMES).message
+    assert (
+        "are to be called 'user', 'user'" in refused(path, {"user": str}, names=["user", "user", "x"]).message
+    )
+    assert "name the columns" in refused(path, ratings).hint
+
+
 def test_a_column_that_stands_there_twice_is_refused(put):
     """One of the two would be picked silently."""
     assert "'label' more than once" in refused(put("a.csv", "text,label,label\nx,y,z\n")).message
