@@ -26,6 +26,10 @@ def _component(kind: Kind, name: str, summary: str, factory: str, options: str |
 def taoke_register() -> Iterable[Component]:
     return [
         _component("task", "classify", "one label for each image", "tasks:Classify", "Classify"),
+        _component("task", "detect", "boxes with classes in each image", "detect:Detect", "Detect"),
+        _component(
+            "dataset", "boxes", "pictures with boxes around what is in them", "annotated:Boxes", "Boxes"
+        ),
         _component(
             "dataset", "digits", "scikit-learn's digits, noisier, two of them new", "data:Digits", "Digits"
         ),
@@ -39,6 +43,16 @@ def taoke_register() -> Iterable[Component]:
         _component("dataset", "idx", "images and labels in idx files, as MNIST's", "idx:Idx", "Idx"),
         _component("base", "builtin", "a base that comes with the plugin", "models:Builtin", "Builtin"),
         _component("base", "timm", "any model of timm's, by name", "pretrained:Timm", "Timm"),
+        _component(
+            "base",
+            "torchvision",
+            "any detector of torchvision's, by name",
+            "torchvision_detectors:Torchvision",
+            "Detector",
+        ),
+        _component(
+            "edit", "new_boxes", "other classes and anchors for a detector", "edits:NewBoxes", "NewBoxes"
+        ),
         _component(
             "edit",
             "dense_behind",
