@@ -9,8 +9,9 @@ Floats = NDArray[np.float64]
 
 
 def fitted(sizes: Floats, weights: Floats, count: int) -> Floats:
-    """(at most `count`, 2) sizes, ascending in area, to which `sizes` (boxes, 2) are near: k-means with 1 - intersection
-    over union as the distance (https://arxiv.org/abs/1612.08242, section 2), each box counting `weights` (boxes,).
+    """(at most `count`, 2) sizes, ascending in area, to which `sizes` (boxes, 2) are near: k-means with 1 less
+    intersection over union as the distance (https://arxiv.org/abs/1612.08242, section 2), each box counting `weights`
+    (boxes,).
 
     It begins with sizes at even steps of the weight, ordered by area, and so draws nothing at random.
     """
@@ -37,7 +38,7 @@ def fitted(sizes: Floats, weights: Floats, count: int) -> Floats:
 def overlap(sizes: Floats, others: Floats) -> Floats:
     """(sizes, others) intersection over union of boxes with one centre."""
     shared = np.minimum(sizes[:, None], others[None]).prod(2)
-    return shared / (sizes.prod(1)[:, None] + others.prod(1)[None] - shared)
+    return np.asarray(shared / (sizes.prod(1)[:, None] + others.prod(1)[None] - shared))
 
 
 def balanced(labels: list[str]) -> Floats:

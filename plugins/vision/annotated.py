@@ -48,8 +48,8 @@ class Annotated:
 
 
 class Boxes:
-    """The dataset `boxes`. A row's inputs are `{"image": file}` (`core.data.stored.Stored`), its target `{"boxes": [[left,
-    upper, right, lower], ...], "labels": [class, ...]}` in pixels of the picture (`plugins.vision.boxes`)."""
+    """The dataset `boxes`. A row's inputs are `{"image": file}` (`core.data.stored.Stored`), its target `{"boxes":
+    [[left, upper, right, lower], ...], "labels": [class, ...]}` in pixels of the picture (`plugins.vision.boxes`)."""
 
     def __init__(self, options: options.Boxes) -> None:
         self._options = options
@@ -131,10 +131,11 @@ class _Reader:
 
     def read(self, lists: Mapping[str, Path]) -> Annotated:
         if TRAIN in lists:
-            for split, file in lists.items():
-                for line, stem in _listed(file):
-                    self._take(stem, split, f"{file}, line {line}: ")
-            self._tell_unlisted(lists)
+            listed = {split: _listed(file) for split, file in lists.items()}
+            for split, stems in listed.items():
+                for line, stem in stems:
+                    self._take(stem, split, f"{lists[split]}, line {line}: ")
+            self._tell_unlisted(lists, {stem for stems in listed.values() for _, stem in stems})
         elif lists:
             there = ", ".join(file.name for file in lists.values())
             raise DataError(
@@ -158,16 +159,17 @@ class _Reader:
             if self._options.unannotated == "stop":
                 raise DataError(
                     where,
-                    "add one (without an object where nothing is on the picture), or write data.unannotated=skip to leave"
-                    " such pictures out, or =empty if there is nothing on them",
+                    "add one (without an object where nothing is on the picture), or write data.unannotated=skip to"
+                    " leave such pictures out, or =empty if there is nothing on them",
                 )
             self._bare.append(where)
             if self._options.unannotated == "skip":
                 return
         found = self._found
         found.splits.setdefault(split, []).append(len(found.paths))
-        if content is not None and content.objects and annotation is not None:
-            self._add_boxes(content, annotation, _size(picture))
+        size = _size(picture) if content is not None and content.objects else None
+        if content is not None and annotation is not None and size is not None:
+            self._add_boxes(content, annotation, size)
         found.paths.append(picture)
         found.described.append(annotation)
         found.ends.append(len(found.boxes))
@@ -191,7 +193,8 @@ class _Reader:
             return here[0]
         if annotation is None:
             raise DataError(
-                f"{named_by}there is no picture {self._root / IMAGES / stem}.jpg", "restore it, or remove the line"
+                f"{named_by}there is no picture {self._root / IMAGES / stem}.jpg",
+                "restore it, or remove the line",
             )
         says = f", and says it is of {content.picture}" if content is not None and content.picture else ""
         raise DataError(
@@ -203,7 +206,8 @@ class _Reader:
         if content.size is not None and content.size != size:
             raise DataError(
                 f"{annotation}: it says that the picture has {content.size[0]} x {content.size[1]} pixels, and it has"
-                f" {size[0]} x {size[1]}: the boxes are of another picture, or of this one before it was resized or turned",
+                f" {size[0]} x {size[1]}: the boxes are of another picture, or of this one before it was resized or"
+                " turned",
                 "restore the picture, or correct the boxes with the size",
             )
         for object_ in content.objects:
@@ -218,13 +222,12 @@ class _Reader:
             self._found.labels.append(object_.name)
             self._found.lines.append(object_.line)
 
-    def _tell_unlisted(self, lists: Mapping[str, Path]) -> None:
-        listed = {path.stem for path in self._found.paths}
+    def _tell_unlisted(self, lists: Mapping[str, Path], listed: set[str]) -> None:
         others = sorted(stem for stem in self._pictures if stem not in listed)
         if others:
             _warn(
-                f"{self._root}: pictures that no list in {LISTS} ({', '.join(f.name for f in lists.values())}) names, and"
-                " that are left out",
+                f"pictures of {self._root} that no list ({', '.join(f.name for f in lists.values())}) names, and that"
+                " are left out",
                 others,
             )
 
@@ -233,7 +236,8 @@ class _Reader:
         _warn("boxes of no area in their picture, which are left out", self._without_area)
         skipped = self._options.unannotated == "skip"
         _warn(
-            f"pictures without an annotation, {'left out' if skipped else 'taken as pictures of nothing'}", self._bare
+            f"pictures without an annotation, {'left out' if skipped else 'taken as pictures of nothing'}",
+            self._bare,
         )
 
 
@@ -255,14 +259,15 @@ def _listed(path: Path) -> list[tuple[int, str]]:
         stem = line.split()[0]
         if stem in first:
             raise DataError(
-                f"{path}, line {number}: {stem} stands in line {first[stem]} already", "remove one of the lines"
+                f"{path}, line {number}: {stem} stands in line {first[stem]} already",
+                "remove one of the lines",
             )
         first[stem] = number
     return [(number, stem) for stem, number in first.items()]
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """(width, height) as the picture is seen: where its metadata say it lies on its side, turned. (0, 0) for what is no
+def _size(path: Path) -> tuple[int, int] | None:
+    """(width, height) as the picture is seen: where its metadata say it lies on its side, turned. None for what is no
     picture: `inspect` says so."""
     image = pictures.pillow()
     try:
@@ -272,7 +277,7 @@ def _size(path: Path) -> tuple[int, int]:
                 turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8
                 return (picture.height, picture.width) if turned else (picture.width, picture.height)
     except Exception:  # on damaged files decoders raise nearly everything
-        return 0, 0
+        return None
 
 
 def _inside(
@@ -321,8 +326,10 @@ def _check_classes(found: Annotated, splits: Mapping[str, Ints], wanted: Sequenc
             name = found.labels[strange[0]]
             count = f"{len(strange)} boxes of {split} are" if len(strange) > 1 else f"one box of {split} is"
             raise DataError(
-                f"{found.box_where(strange[0])}: the class {name!r} is none of those that {of}; {count} of such a class",
-                f"{nearest(name, known)}; correct the name, or add the class to {'data.classes' if wanted else 'train'}",
+                f"{found.box_where(strange[0])}: the class {name!r} is none of those that {of}; {count} of such a"
+                " class",
+                f"{nearest(name, known)}; correct the name, or add the class to"
+                f" {'train' if wanted is None else 'data.classes'}",
             )
     if not places(TRAIN):
         raise DataError("none of the pictures of train has a box", "annotate some, or check data.path")

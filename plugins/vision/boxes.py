@@ -41,7 +41,7 @@ def shifted(right: float, down: float) -> Matrix:
 def after(first: Matrix, then: Matrix) -> Matrix:
     """What `then` does to what `first` has done."""
     made = _square(then) @ _square(first)
-    return made[:2].tolist()  # type: ignore[no-any-return]
+    return made[:2].tolist()
 
 
 def inverse(matrix: Matrix) -> Matrix:

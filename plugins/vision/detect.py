@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -83,7 +82,9 @@ class Detect:
             return []
         levels = detector.by_level([(width, height) for width, height in state["anchors"]])
         edit: dict[str, JSON] = {"edit": "vision.new_boxes", "classes": len(state["labels"])}
-        return [edit if levels is None else {**edit, "anchors": [[list(size) for size in one] for one in levels]}]
+        return [
+            edit if levels is None else {**edit, "anchors": [[list(size) for size in one] for one in levels]}
+        ]
 
     def encode(self, row: Row, state: State) -> Example:
         """The row's image, and its boxes where they lie in it. Boxes of which little is left (`visible`), and those of
@@ -128,8 +129,8 @@ class Detect:
         return outputs.total, outputs.weight
 
     def predict(self, model: nn.Module, batch: Batch, state: State) -> list[Mapping[str, JSON]]:
-        """`{"boxes": [[left, upper, right, lower], ...], "labels": [...], "scores": [...]}` by falling score, in pixels of
-        the picture as it was given. A class that no label is known for is "class I"."""
+        """`{"boxes": [[left, upper, right, lower], ...], "labels": [...], "scores": [...]}` by falling score, in pixels
+        of the picture as it was given. A class that no label is known for is "class I"."""
         height, width = batch["images"].shape[-2:]
         predictions: list[Mapping[str, JSON]] = []
         found = cast("list[Found]", self.forward(model, batch))

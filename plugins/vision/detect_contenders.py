@@ -1,7 +1,7 @@
 """The cheapest sane alternatives to fine-tuning a detector, each fitted on `train` and chosen on `select`.
 
-Rows are read one after the other; of each is kept what is found in it, and no image. Of a large split, `MOST` rows spread
-evenly over it are fitted on; all rows of a split are predicted.
+Rows are read one after the other; of each is kept what is found in it, and no image. Of a large split, `MOST` rows
+spread evenly over it are fitted on; all rows of a split are predicted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -57,7 +58,8 @@ def trivial(task: Detect, base: Base, splits: Mapping[str, Split]) -> list[Conte
     train, select = spread(splits[TRAIN].rows, MOST), spread(splits[SELECT].rows, MOST // 2)
     if len(train) < len(splits[TRAIN].rows):
         warnings.warn(
-            f"guessed_class and blobs are fitted on {MOST:,} of {len(splits[TRAIN].rows):,} rows of train, evenly spread",
+            f"guessed_class and blobs are fitted on {MOST:,} of {len(splits[TRAIN].rows):,} rows of train, evenly"
+            " spread",
             DataWarning,
             stacklevel=2,
         )
@@ -103,7 +105,8 @@ def _best(candidates: Iterable[Callable[[], Rival]], select: Sequence[Row]) -> R
 
     def score(rival: Rival) -> float:
         rows: list[Prediction] = [
-            {**answer, "target": target} for answer, target in zip(rival.predict(select), targets, strict=True)
+            {**answer, "target": target}
+            for answer, target in zip(rival.predict(select), targets, strict=True)
         ]
         return metric.corpus(rows)(np.ones(len(rows)))
 
@@ -140,7 +143,9 @@ def guessed_class(
 
     def candidate(penalty: float) -> Rival:
         if len(set(names)) > 1:
-            guess = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=2000)).fit(inputs, names)
+            guess = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=2000)).fit(
+                inputs, names
+            )
 
         def find(row: Row) -> tuple[Floats, Sequence[str], Floats]:
             boxes, scores = base_finds(row)
@@ -154,7 +159,7 @@ def guessed_class(
 
         return Rival("guessed_class", find)
 
-    return _best([lambda penalty=penalty: candidate(penalty) for penalty in PENALTIES], select)
+    return _best([partial(candidate, penalty) for penalty in PENALTIES], select)
 
 
 def _found_by(task: Detect, model: nn.Module, state: State, row: Row) -> tuple[Floats, Floats]:
@@ -168,7 +173,7 @@ def _found_by(task: Detect, model: nn.Module, state: State, row: Row) -> tuple[F
 def looks(image: Tensor, boxes: Floats) -> Floats:
     """(boxes, 2 + 2 · channels): the logarithms of the sides, and each channel's mean and deviation in the box."""
     pixels = as_float(image).double().numpy()
-    channels, height, width = pixels.shape
+    height, width = pixels.shape[1:]
     corners = np.stack([boxes[:, 0], boxes[:, 1]]).clip(0), np.stack([boxes[:, 2], boxes[:, 3]])
     left, upper = np.floor(corners[0]).astype(int)
     left, upper = left.clip(max=width - 1), upper.clip(max=height - 1)
@@ -177,7 +182,9 @@ def looks(image: Tensor, boxes: Floats) -> Floats:
 
     def means(values: Floats) -> Floats:
         total = np.pad(values.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
-        summed = total[:, lower, right] - total[:, upper, right] - total[:, lower, left] + total[:, upper, left]
+        summed = (
+            total[:, lower, right] - total[:, upper, right] - total[:, lower, left] + total[:, upper, left]
+        )
         return np.asarray(summed / ((right - left) * (lower - upper)))
 
     mean = means(pixels)
@@ -200,9 +207,9 @@ class Blobs:
 
 
 def blobs(train: Sequence[Row], select: Sequence[Row]) -> Rival:
-    """Blobs of the sizes of `train`'s boxes, dark or bright. Trees, fitted on `train`, say from strength, scale and colours,
-    at the blob's scale and around it, of which class each is, or of none, and how large its box is; `select` chooses
-    how much boxes may overlap."""
+    """Blobs of the sizes of `train`'s boxes, dark or bright. Trees, fitted on `train`, say from strength, scale and
+    colours, at the blob's scale and around it, of which class each is, or of none, and how large its box is; `select`
+    chooses how much boxes may overlap."""
     sizes = np.concatenate([boxes[:, 2:] - boxes[:, :2] for boxes, _ in map(truth, train)])
     sides = np.sqrt(sizes.clip(min=1).prod(1))
     # The Laplacian answers most to a disk of radius r at the scale r / sqrt(2).
@@ -218,7 +225,9 @@ def blobs(train: Sequence[Row], select: Sequence[Row]) -> Rival:
         matched = which >= 0
         seen_of_boxes.append(found.seen[matched])
         own = boxes[which[matched]]
-        log_sides.append(np.log((own[:, 2:] - own[:, :2]).clip(min=1)) - np.log(found.scales[matched])[:, None])
+        log_sides.append(
+            np.log((own[:, 2:] - own[:, :2]).clip(min=1)) - np.log(found.scales[matched])[:, None]
+        )
     trees = {"n_estimators": 100, "min_samples_leaf": 3, "random_state": 0}
     kind = ExtraTreesClassifier(**trees).fit(np.concatenate(seen), names)
     large = ExtraTreesRegressor(**trees).fit(np.concatenate(seen_of_boxes), np.concatenate(log_sides))
@@ -251,7 +260,7 @@ def blobs(train: Sequence[Row], select: Sequence[Row]) -> Rival:
 
         return Rival("blobs", find)
 
-    return _best([lambda overlap=overlap: candidate(overlap) for overlap in OVERLAPS], select)
+    return _best([partial(candidate, overlap) for overlap in OVERLAPS], select)
 
 
 def find_blobs(image: Tensor, scales: Floats) -> Blobs:
@@ -266,12 +275,18 @@ def find_blobs(image: Tensor, scales: Floats) -> Blobs:
     grey = values.mean(0)
     spread_of_grey = grey.std() or 1.0
     shrunk = [scale * shrink for scale in scales]
-    answers = np.stack([scale**2 * ndimage.gaussian_laplace(grey, scale) / spread_of_grey for scale in shrunk])
+    answers = np.stack(
+        [scale**2 * ndimage.gaussian_laplace(grey, scale) / spread_of_grey for scale in shrunk]
+    )
     strength = np.abs(answers)
     peaks = strength == ndimage.maximum_filter(strength, size=3, mode="nearest")
     level, y, x = np.nonzero(peaks & (strength > 0.1))
     coloured = np.stack(
-        [[ndimage.gaussian_filter(channel, factor * scale) for channel in values] for scale in shrunk for factor in (0.5, 2)]
+        [
+            [ndimage.gaussian_filter(channel, factor * scale) for channel in values]
+            for scale in shrunk
+            for factor in (0.5, 2)
+        ]
     ).reshape(len(shrunk), -1, *grey.shape)
     seen = np.concatenate(
         [np.log(scales[level])[:, None], answers[level, y, x][:, None], coloured[level, :, y, x]], 1
@@ -280,8 +295,8 @@ def find_blobs(image: Tensor, scales: Floats) -> Blobs:
 
 
 def nearest_box(found: Blobs, boxes: Floats) -> NDArray[np.int64]:
-    """For each blob the box whose middle is near and whose size is alike, by intersection over union with the square that
-    the blob fills, of at least .4; -1 for none."""
+    """For each blob the box that the square around it overlaps most, with an intersection over union of .4 at least; -1
+    for none."""
     if not len(boxes) or not len(found.scales):
         return np.full(len(found.scales), -1)
     from torchvision.ops import box_iou

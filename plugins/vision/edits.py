@@ -97,8 +97,9 @@ class DenseBehind:
 
 
 class NewBoxes:
-    """Other classes and anchors: what makes boxes of features is made anew, as the detector does it (`Detector.renewed`).
-    Outputs of anchors and classes are interleaved, so that neither is an axis of a tensor (`core.new_head`)."""
+    """Other classes and anchors: what makes boxes of features is made anew, as the detector does it
+    (`Detector.renewed`). Outputs of anchors and classes are interleaved, so that neither is an axis of a tensor
+    (`core.new_head`)."""
 
     preserves = False
 
@@ -109,7 +110,8 @@ class NewBoxes:
     def validate(self, model: nn.Module) -> None:
         if not isinstance(model, Detector):
             raise EditError(
-                f"new_boxes: {type(model).__name__} is no detector", "use it on a base of the task vision.detect"
+                f"new_boxes: {type(model).__name__} is no detector",
+                "use it on a base of the task vision.detect",
             )
         if self._anchors is None:
             return
@@ -118,7 +120,9 @@ class NewBoxes:
             raise EditError(
                 f"new_boxes: anchors for {len(self._anchors)} levels are given, and {type(model).__name__} has {levels}"
                 " whose anchors can be changed",
-                "give a list for each level, empty where it is to have none" if levels else "leave `anchors` out",
+                "give a list for each level, empty where it is to have none"
+                if levels
+                else "leave `anchors` out",
             )
         if not any(self._anchors):
             raise EditError("new_boxes: no level has an anchor", "give one at least")
@@ -130,6 +134,7 @@ class NewBoxes:
         if self._anchors is None:
             return f"boxes of {self._classes} classes"
         sizes = "; ".join(
-            ", ".join(f"{width:g} x {height:g}" for width, height in level) or "none" for level in self._anchors
+            ", ".join(f"{width:g} x {height:g}" for width, height in level) or "none"
+            for level in self._anchors
         )
         return f"boxes of {self._classes} classes, anchors by level: {sizes}"

@@ -61,10 +61,13 @@ class Detect(Options):
     """Anchors, and which of the boxes that a model proposes are kept."""
 
     anchors: int = Field(
-        9, gt=0, description="how many sizes are fitted to the boxes of `train`, for models with anchors of ours"
+        9,
+        gt=0,
+        description="how many sizes are fitted to the boxes of `train`, for models with anchors of ours",
     )
     visible: Probability = Field(
-        0.3, description="a box is learned from where this part of it, at least, is left in an augmented image"
+        0.3,
+        description="a box is learned from where this part of it, at least, is left in an augmented image",
     )
     score: Probability = Field(0.02, description="boxes with lower scores are not told")
     overlap: Probability = Field(
@@ -72,7 +75,9 @@ class Detect(Options):
         description="of two boxes of a class that overlap more (intersection over union), the one with the lower score"
         " goes",
     )
-    most: int = Field(100, gt=0, le=100, description="boxes told of a picture, at most; COCO's metrics count so many")
+    most: int = Field(
+        100, gt=0, le=100, description="boxes told of a picture, at most; COCO's metrics count so many"
+    )
 
 
 class Digits(Options):
@@ -216,11 +221,13 @@ class Boxes(Options):
         description="how to take select and report where ImageSets/Main does not give them; null: at random",
     )
     classes: list[str] | None = Field(
-        None, description="the classes there are; null: those that `train` shows. A box of any other is an error"
+        None,
+        description="the classes there are; null: those that `train` shows. A box of any other is an error",
     )
     unannotated: Literal["stop", "skip", "empty"] = Field(
         "stop",
-        description="what a picture without an annotation file does: end the run, be left out, or count as one of nothing",
+        description="what a picture without an annotation file does: end the run, be left out, or count as one of"
+        " nothing",
     )
 
 
@@ -264,13 +271,15 @@ class Detector(Options):
     )
     weights: str | None = Field(
         None,
-        description="a local file of weights, safetensors or torch's; null: torchvision's own, from the net or torch's cache",
+        description="a local file of weights, safetensors or torch's; null: torchvision's own, from the net or torch's"
+        " cache",
     )
     pretrained: bool = Field(
         True, description="false: fresh weights (to try things out: nothing is adapted then)"
     )
     labels: list[str] | None = Field(
-        None, description="with `weights`: what is found, in order; null: COCO's classes, where there are 91 outputs"
+        None,
+        description="with `weights`: what is found, in order; null: COCO's classes, where there are 91 outputs",
     )
     licence: str | None = Field(None, description="with `weights`: their licence, as an SPDX name")
     arguments: dict[str, bool | int | float | str] = Field(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from core.contract import Choice, Component, Kind
+from core.contract import JSON, Choice, Component, Kind, Prediction
 from core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from core.context import Context
 
 taoke_api = 1
 
@@ -108,6 +111,19 @@ def taoke_complete(recipe: Mapping[str, Any]) -> Iterable[Choice]:
     from plugins.vision.complete import complete
 
     return complete(recipe)
+
+
+@hookimpl
+def taoke_illustrate(
+    context: Context, predictions: Mapping[str, Sequence[Prediction]]
+) -> Mapping[str, JSON] | None:
+    """Pictures with boxes, for recipes of the task `detect` on pictures of one's own."""
+    recipe = context.recipe
+    if context.folder is None or recipe.task.name != "vision.detect" or recipe.data.name != "vision.boxes":
+        return None
+    from plugins.vision.illustrate import drawn
+
+    return drawn(context, predictions)
 
 
 def _name(task: Any) -> str:

@@ -1,10 +1,10 @@
 """COCO's mean average precision (https://cocodataset.org/#detection-eval) as torchmetrics has it, and of any weighting
 of the pictures.
 
-What is found is matched with what is there by pycocotools, as torchmetrics does it, once, picture by picture. Average precision sorts the
-boxes of all pictures by their scores, so it is no sum over pictures; but a picture that counts w times only adds w
-times its own hits, its own boxes found and its own boxes there to the running counts. So resamples of the pictures need no
-matching again.
+What is found is matched with what is there by pycocotools, as torchmetrics does it, once, picture by picture. Average
+precision sorts the boxes of all pictures by their scores, so it is no sum over pictures; but a picture that counts w
+times only adds w times its own hits, its own boxes found and its own boxes there to the running counts. So resamples
+of the pictures need no matching again.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Ranked:
 
 class MeanPrecision:
     """`map`: the mean over classes and over thresholds of intersection over union from .50 to .95 of the average
-    precision; or at one threshold alone. `breakdown` has it by class. Classes of which nothing is there do not count."""
+    precision; or at one threshold alone. `breakdown` has it by class. Classes of which nothing is there do not
+    count."""
 
     unit = "mAP"
     higher_is_better = True
@@ -113,14 +114,10 @@ def _ranking(each: Sequence[Mapping[str, Any] | None], thresholds: int) -> Ranke
     for i, one in seen:
         there[i] = len(one["gtIds"])
     scores = np.concatenate([np.zeros(0), *(np.array(one["dtScores"], float) for _, one in seen)])
-    matched = np.concatenate(
-        [np.zeros((thresholds, 0)), *(one["dtMatches"] for _, one in seen)], axis=1
-    )
+    matched = np.concatenate([np.zeros((thresholds, 0)), *(one["dtMatches"] for _, one in seen)], axis=1)
     pictures = np.repeat([i for i, _ in seen], [len(one["dtScores"]) for _, one in seen]).astype(np.int64)
     order = np.argsort(-scores, kind="mergesort")  # as pycocotools breaks ties
-    return Ranked(
-        pictures[order], [np.flatnonzero(one != 0) for one in matched[:, order]], there
-    )
+    return Ranked(pictures[order], [np.flatnonzero(one != 0) for one in matched[:, order]], there)
 
 
 def _evaluation(rows: Sequence[Prediction], names: Sequence[str]) -> Any:
@@ -135,7 +132,10 @@ def _evaluation(rows: Sequence[Prediction], names: Sequence[str]) -> Any:
             "pip install 'taoke[vision]'",
         ) from error
     number = {name: i for i, name in enumerate(names)}
-    head = {"images": [{"id": i} for i in range(len(rows))], "categories": [{"id": i} for i in number.values()]}
+    head = {
+        "images": [{"id": i} for i in range(len(rows))],
+        "categories": [{"id": i} for i in number.values()],
+    }
     with redirect_stdout(io.StringIO()):
         sets = []
         for part in ([row["target"] for row in rows], rows):

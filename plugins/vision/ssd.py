@@ -82,7 +82,9 @@ class SlimDetector(Detector):
         self.classes = classes
         self.anchors: Anchors = self.published if anchors is None else anchors
         counts = [len(level) for level in self.anchors]
-        self.classification_headers = nn.ModuleList(self._head(i, n * (classes + 1)) for i, n in enumerate(counts))
+        self.classification_headers = nn.ModuleList(
+            self._head(i, n * (classes + 1)) for i, n in enumerate(counts)
+        )
         self.regression_headers = nn.ModuleList(self._head(i, n * 4) for i, n in enumerate(counts))
         self._say_structure()
 
@@ -90,7 +92,9 @@ class SlimDetector(Detector):
         if not outputs:
             return nn.Identity()
         channels = self.channels[level]
-        return nn.Conv2d(channels, outputs, 3, padding=1) if level == 3 else plain_separable(channels, outputs)
+        return (
+            nn.Conv2d(channels, outputs, 3, padding=1) if level == 3 else plain_separable(channels, outputs)
+        )
 
     def _say_structure(self) -> None:
         self.structure = Structure(head=("classification_headers", "regression_headers"))
@@ -146,13 +150,17 @@ class SlimDetector(Detector):
         return [[size for size, at in zip(sizes, nearest, strict=True) if at == level] for level in levels]
 
     def renewed(self, classes: int, anchors: Anchors | None) -> SlimDetector:
-        """Each head's last layer is new; what is before it stays. A new anchor's offsets and background begin as those of
-        the base's anchor of its level that is nearest in size, and each class as what that one was looking for."""
+        """Each head's last layer is new; what is before it stays. A new anchor's offsets and background begin as those
+        of the base's anchor of its level that is nearest in size, and each class as what that one was looking for."""
         wanted = self.anchors if anchors is None else anchors
         for level, sizes in enumerate(wanted):
             old = self.anchors[level]
             for heads, new_outputs, picked in (
-                (self.classification_headers, classes + 1, _picked_classes(old, sizes, self.classes, classes)),
+                (
+                    self.classification_headers,
+                    classes + 1,
+                    _picked_classes(old, sizes, self.classes, classes),
+                ),
                 (self.regression_headers, 4, _picked_offsets(old, sizes)),
             ):
                 head = heads[level]
@@ -160,7 +168,8 @@ class SlimDetector(Detector):
                     heads[level] = nn.Identity()
                     continue
                 last = cast(nn.Conv2d, head[-1] if isinstance(head, nn.Sequential) else head)
-                new = nn.Conv2d(last.in_channels, len(sizes) * new_outputs, last.kernel_size, 1, last.padding)
+                side = last.kernel_size[0]
+                new = nn.Conv2d(last.in_channels, len(sizes) * new_outputs, side, padding=side // 2)
                 with torch.no_grad():
                     new.weight.copy_(last.weight[picked])
                     new.bias.copy_(last.bias[picked])  # type: ignore[index,union-attr]
@@ -253,7 +262,9 @@ def matched(anchors: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
     most, which = shared.max(1)
     has = most >= ALIKE
     best = shared.argmax(0)
-    for box, anchor in enumerate(best.tolist()):  # in order: with an index that occurs twice, torch promises none
+    for box, anchor in enumerate(
+        best.tolist()
+    ):  # in order: with an index that occurs twice, torch promises none
         which[anchor], has[anchor] = box, True
     return which, has
 

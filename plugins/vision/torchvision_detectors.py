@@ -87,7 +87,11 @@ class Torchvision:
             model = TorchvisionDetector(o.name, outputs, o.arguments)
             _, more = fit(model.detector, tensors, f"{what}: {path}")
             origin = f"torchvision's {o.name}, with weights from {path.name}"
-            notes = [*notes, *more, *([] if o.licence else ["the weights' licence is not known; base.licence says it"])]
+            notes = [
+                *notes,
+                *more,
+                *([] if o.licence else ["the weights' licence is not known; base.licence says it"]),
+            ]
         else:
             with torch.random.fork_rng(devices=[]):
                 seed_torch(torch.device("cpu"), 0)  # the same in each process
@@ -129,7 +133,8 @@ def library() -> ModuleType:
         from torchvision.models import detection
     except ImportError as error:
         raise ComponentError(
-            "the base 'vision.torchvision' needs torchvision, which is not installed", "pip install 'taoke[vision]'"
+            "the base 'vision.torchvision' needs torchvision, which is not installed",
+            "pip install 'taoke[vision]'",
         ) from error
     return cast(ModuleType, detection)
 
@@ -163,7 +168,10 @@ def heads(name: str, arguments: Arguments) -> dict[str, int]:
     """The tensors whose size depends on the classes, and how many entries each class has in them."""
     with torch.device("meta"):
         few, more = (
-            {key: tensor.shape[0] if tensor.dim() else 0 for key, tensor in built(name, n, arguments).state_dict().items()}
+            {
+                key: tensor.shape[0] if tensor.dim() else 0
+                for key, tensor in built(name, n, arguments).state_dict().items()
+            }
             for n in (2, 3)
         )
     return {key: more[key] - few[key] for key in few if more[key] != few[key]}
@@ -194,7 +202,7 @@ def published(name: str) -> tuple[dict[str, Tensor], str]:
         line = next(iter(str(error).splitlines()), "")
         raise BaseError(
             f"the published weights of {name!r} are not to be had: {type(error).__name__}: {line}",
-            f"they come from {weights.url}, or from torch's cache; without a network, fetch that file elsewhere and put it"
-            f" into {folder}, or give base.weights=FILE",
+            f"they come from {weights.url}, or from torch's cache; without a network, fetch that file elsewhere and put"
+            f" it into {folder}, or give base.weights=FILE",
         ) from error
     return tensors, f"torchvision's {name}, from {weights.url}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.parsers import expat  # noqa: S407 (what could expand or be fetched is refused below)
+from xml.parsers import expat
 
 from core.data.stored import readable
 from core.errors import DataError
@@ -53,8 +53,8 @@ class _Element:
 
 
 def read(path: Path) -> Annotation:
-    """An annotation file. Raises `DataError` with its line where it is no XML, holds a document type, or an object lacks
-    its name or a side that is a number."""
+    """An annotation file. Raises `DataError` with its line where it is no XML, holds a document type, or an object
+    lacks its name or a side that is a number."""
     root = _tree(path)
     size = root.child("size")
     sides = [_number(path, size, side) for side in ("width", "height")] if size else []
@@ -76,7 +76,9 @@ def _object(path: Path, element: _Element) -> Object:
     sides = [_number(path, box, side) for side in SIDES]
     missing = [name for name, side in zip(SIDES, sides, strict=True) if side is None]
     if missing:
-        raise DataError(f"{path}, line {box.line}: a bndbox without {missing[0]}", "complete it, or remove it")
+        raise DataError(
+            f"{path}, line {box.line}: a bndbox without {missing[0]}", "complete it, or remove it"
+        )
     left, upper, right, lower = (side for side in sides if side is not None)
     return Object(name, (left, upper, right, lower), element.line)
 
@@ -91,7 +93,8 @@ def _number(path: Path, parent: _Element, name: str) -> float | None:
         number = math.nan
     if not math.isfinite(number):
         raise DataError(
-            f"{path}, line {element.line}: expected a number as {name}, got {element.text.strip()!r}", "correct it"
+            f"{path}, line {element.line}: expected a number as {name}, got {element.text.strip()!r}",
+            "correct it",
         )
     return number
 
