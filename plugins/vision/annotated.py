@@ -135,7 +135,8 @@ class _Reader:
             for split, stems in listed.items():
                 for line, stem in stems:
                     self._take(stem, split, f"{lists[split]}, line {line}: ")
-            self._tell_unlisted(lists, {stem for stems in listed.values() for _, stem in stems})
+            used = {stem for stems in listed.values() for _, stem in stems}
+            self._tell_unlisted(lists, used | {path.stem for path in self._found.paths})
         elif lists:
             there = ", ".join(file.name for file in lists.values())
             raise DataError(
@@ -222,8 +223,8 @@ class _Reader:
             self._found.labels.append(object_.name)
             self._found.lines.append(object_.line)
 
-    def _tell_unlisted(self, lists: Mapping[str, Path], listed: set[str]) -> None:
-        others = sorted(stem for stem in self._pictures if stem not in listed)
+    def _tell_unlisted(self, lists: Mapping[str, Path], used: set[str]) -> None:
+        others = sorted(stem for stem in self._pictures if stem not in used)
         if others:
             _warn(
                 f"pictures of {self._root} that no list ({', '.join(f.name for f in lists.values())}) names, and that"

@@ -208,7 +208,7 @@ class Blobs:
 
 def blobs(train: Sequence[Row], select: Sequence[Row]) -> Rival:
     """Blobs of the sizes of `train`'s boxes, dark or bright. Trees, fitted on `train`, say from strength, scale and
-    colours, at the blob's scale and around it, of which class each is, or of none, and how large its box is; `select`
+    mean colours, in the blob and around it, of which class each is, or of none, and how large its box is; `select`
     chooses how much boxes may overlap."""
     sizes = np.concatenate([boxes[:, 2:] - boxes[:, :2] for boxes, _ in map(truth, train)])
     sides = np.sqrt(sizes.clip(min=1).prod(1))
@@ -271,7 +271,7 @@ def find_blobs(image: Tensor, scales: Floats) -> Blobs:
     if shrink < 1:
         size = [max(1, round(height * shrink)), max(1, round(width * shrink))]
         pixels = functional.interpolate(pixels[None], size, mode="area")[0]
-    values = pixels.double().numpy()
+    values = pixels.float().numpy()
     grey = values.mean(0)
     spread_of_grey = grey.std() or 1.0
     shrunk = [scale * shrink for scale in scales]
@@ -283,15 +283,14 @@ def find_blobs(image: Tensor, scales: Floats) -> Blobs:
     level, y, x = np.nonzero(peaks & (strength > 0.1))
     coloured = np.stack(
         [
-            [ndimage.gaussian_filter(channel, factor * scale) for channel in values]
+            [ndimage.uniform_filter(channel, round(side * scale)) for side in (1.5, 4) for channel in values]
             for scale in shrunk
-            for factor in (0.5, 2)
         ]
-    ).reshape(len(shrunk), -1, *grey.shape)
+    )
     seen = np.concatenate(
         [np.log(scales[level])[:, None], answers[level, y, x][:, None], coloured[level, :, y, x]], 1
     )
-    return Blobs(np.stack([x + 0.5, y + 0.5], 1) / shrink, scales[level], seen)
+    return Blobs(np.stack([x + 0.5, y + 0.5], 1) / shrink, scales[level], seen.astype(np.float64))
 
 
 def nearest_box(found: Blobs, boxes: Floats) -> NDArray[np.int64]:

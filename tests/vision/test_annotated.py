@@ -193,7 +193,7 @@ def test_pictures_without_an_annotation_are_left_out_or_empty_on_request(
 
 def test_classes_can_be_named_and_a_box_of_any_other_is_refused(folder: Path) -> None:
     """In whatever split."""
-    with pytest.raises(DataError, match="is none of those that data.classes names"):
+    with pytest.raises(DataError, match=r"is none of those that data\.classes names"):
         boxes(folder, classes=["rose"]).rows()
 
 
