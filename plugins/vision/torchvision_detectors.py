@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -164,8 +164,14 @@ def built(name: str, outputs: int, arguments: Arguments) -> nn.Module:
     return model
 
 
-def heads(name: str, arguments: Arguments) -> dict[str, int]:
+def heads(name: str, arguments: Arguments) -> Mapping[str, int]:
     """The tensors whose size depends on the classes, and how many entries each class has in them."""
+    return _heads(name, tuple(sorted(arguments.items())))
+
+
+@lru_cache(maxsize=8)
+def _heads(name: str, given: tuple[tuple[str, bool | int | float | str], ...]) -> Mapping[str, int]:
+    arguments = dict(given)
     with torch.device("meta"):
         few, more = (
             {
