@@ -17,6 +17,7 @@ import core
 from core.errors import BaseError, DataError
 from core.result import Run
 from plugins.vision.ssd import SlimDetector
+from plugins.vision.torchvision_detectors import TorchvisionDetector
 
 from .spots import voc
 
@@ -108,6 +109,30 @@ def test_the_shell_scores_the_same_and_predicts_new_pictures(finished: Run, tmp_
     assert (boxes <= [192, 144, 192, 144]).all()
     with pytest.raises(DataError, match="there is no such file"):
         adapted.predict("nowhere.png")
+
+
+@pytest.mark.slow
+def test_the_same_recipe_adapts_a_detector_of_torchvisions(folder: Path, tmp_path: Path) -> None:
+    """With weights from a file, here fresh ones, by name; sealed, and with its own boxes among the contenders."""
+    name = "ssdlite320_mobilenet_v3_large"
+    torch.manual_seed(0)
+    torch.save(TorchvisionDetector(name, 3, {}).detector.state_dict(), tmp_path / "weights.pth")
+    base = {
+        "source": "torchvision",
+        "name": name,
+        "weights": str(tmp_path / "weights.pth"),
+        "labels": ["cat", "dog"],
+    }
+    changes = {
+        "base": base,
+        "data.path": str(folder),
+        **SHORT,
+        "evaluate.scratch": False,
+        "fine_tune.epochs": 1,
+    }
+    run = core.run("vision/cells", out=tmp_path, quiet=True, strict=True, **changes)
+    assert set(run.contenders) == {"base", "guessed_class", "blobs", "adapted"}
+    assert (run.shell / "delta.json").is_file()
 
 
 def test_a_base_that_is_no_detector_of_ours_is_refused(folder: Path, tmp_path: Path) -> None:
