@@ -228,6 +228,8 @@ def blobs(train: Sequence[Row], select: Sequence[Row]) -> Rival:
         log_sides.append(
             np.log((own[:, 2:] - own[:, :2]).clip(min=1)) - np.log(found.scales[matched])[:, None]
         )
+    if not any(names):
+        return Rival("blobs", lambda row: (np.zeros((0, 4)), [], np.zeros(0)))
     trees = {"n_estimators": 100, "min_samples_leaf": 3, "random_state": 0}
     kind = ExtraTreesClassifier(**trees).fit(np.concatenate(seen), names)
     large = ExtraTreesRegressor(**trees).fit(np.concatenate(seen_of_boxes), np.concatenate(log_sides))
@@ -274,7 +276,7 @@ def find_blobs(image: Tensor, scales: Floats) -> Blobs:
     values = pixels.float().numpy()
     grey = values.mean(0)
     spread_of_grey = grey.std() or 1.0
-    shrunk = [scale * shrink for scale in scales]
+    shrunk = [max(scale * shrink, 0.5) for scale in scales]  # nothing smaller than a pixel is seen
     answers = np.stack(
         [scale**2 * ndimage.gaussian_laplace(grey, scale) / spread_of_grey for scale in shrunk]
     )
@@ -283,7 +285,11 @@ def find_blobs(image: Tensor, scales: Floats) -> Blobs:
     level, y, x = np.nonzero(peaks & (strength > 0.1))
     coloured = np.stack(
         [
-            [ndimage.uniform_filter(channel, round(side * scale)) for side in (1.5, 4) for channel in values]
+            [
+                ndimage.uniform_filter(channel, max(1, round(side * scale)))
+                for side in (1.5, 4)
+                for channel in values
+            ]
             for scale in shrunk
         ]
     )

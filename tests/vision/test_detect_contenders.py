@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from core.contract import Base, Row, Split
 from plugins.vision import options
 from plugins.vision.annotated import Boxes
 from plugins.vision.detect import Detect
-from plugins.vision.detect_contenders import find_blobs, looks, nearest_box, trivial
+from plugins.vision.detect_contenders import blobs, find_blobs, looks, nearest_box, trivial
 from plugins.vision.detectors import Detector, Found
 from plugins.vision.geometry import Decode
 from plugins.vision.precision import MeanPrecision
@@ -101,6 +102,14 @@ def test_a_base_that_finds_nothing_has_a_contender_that_finds_nothing(
     }
     guessed = trivial(task, Base(Blind().eval(), "", "MIT", "made up"), encoded)[0]
     assert guessed.predict(splits["report"][:2]) == [{"boxes": [], "labels": [], "scores": []}] * 2
+
+
+def test_where_nothing_stands_out_no_blob_is_told(splits: dict[str, Sequence[Row]]) -> None:
+    """Pictures of one colour, whatever is said to be on them."""
+    flat = [
+        replace(row, inputs={**row.inputs, "image": torch.full((3, 72, 96), 0.5)}) for row in splits["train"]
+    ]
+    assert blobs(flat, flat[:5]).predict(flat[:2]) == [{"boxes": [], "labels": [], "scores": []}] * 2
 
 
 def test_a_blob_is_found_where_a_spot_is_at_the_scale_of_its_size() -> None:
