@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -150,8 +151,9 @@ def check_name(name: str) -> None:
 
 
 def built(name: str, outputs: int, arguments: Arguments) -> nn.Module:
-    """Without weights. Raises `BaseError` where an argument is not the architecture's."""
-    from torchvision.models import get_model
+    """Without weights. Raises `BaseError` where an argument is not the architecture's: torchvision's own functions
+    leave those aside in silence."""
+    from torchvision.models import get_model, get_model_builder
 
     try:
         model: nn.Module = get_model(
@@ -161,6 +163,13 @@ def built(name: str, outputs: int, arguments: Arguments) -> nn.Module:
         raise BaseError(
             f"torchvision cannot build {name!r} with {dict(arguments)}: {error}", "see base.arguments"
         ) from error
+    known = {*signature(get_model_builder(name)).parameters, *signature(type(model)).parameters} - {"kwargs"}
+    strange = [argument for argument in arguments if argument not in known]
+    if strange:
+        raise BaseError(
+            f"torchvision's {name!r} has no argument {strange[0]!r}",
+            f"{nearest(strange[0], known)}; see base.arguments",
+        )
     return model
 
 

@@ -87,8 +87,10 @@ def test_names_that_torchvision_has_not_are_told(fresh: TorchvisionDetector) -> 
         Torchvision(options.Detector(name="ssd300_vgg", pretrained=False)).load()
     with pytest.raises(BaseError, match="no detector of boxes 'maskrcnn_resnet50_fpn'"):
         Torchvision(options.Detector(name="maskrcnn_resnet50_fpn", pretrained=False)).load()
-    with pytest.raises(BaseError, match=r"cannot build .*width.*\n.*base.arguments"):
-        Torchvision(options.Detector(name=LARGER, pretrained=False, arguments={"width": 3})).load()
+    with pytest.raises(BaseError, match=r"has no argument 'minsize'\n.*did you mean 'min_size'"):
+        Torchvision(options.Detector(name=LARGER, pretrained=False, arguments={"minsize": 99})).load()
+    with pytest.raises(BaseError, match=r"cannot build .*num_classes"):
+        Torchvision(options.Detector(name=SMALL, pretrained=False, arguments={"num_classes": 9})).load()
 
 
 def test_without_a_net_it_says_where_the_weights_are_to_be_put(
