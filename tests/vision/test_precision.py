@@ -80,6 +80,16 @@ def test_with_weights_of_one_it_is_the_librarys_value(metric: MeanPrecision, see
     assert 0.05 < value < 0.95
 
 
+def test_a_recall_that_is_a_threshold_counts_as_it_does_for_the_library() -> None:
+    """7 of 20 found: .35 is reached, though in double the threshold is a bit above."""
+    box = {"boxes": [[0.0, 0.0, 9.0, 9.0]], "labels": ["a"]}
+    rows: Rows = [{"target": box, **box, "scores": [0.9 - i / 100]} for i in range(7)]
+    rows += [{"target": box, "boxes": [], "labels": [], "scores": []} for _ in range(13)]
+    value = METRICS[0].corpus(rows)(np.ones(20))
+    assert value == pytest.approx(36 / 101, abs=WITHIN)
+    assert value == pytest.approx(by_library(rows)["map50"], abs=WITHIN)
+
+
 @pytest.mark.parametrize("metric", METRICS, ids=lambda m: m.name)
 def test_a_picture_that_counts_twice_is_a_corpus_that_has_it_twice(metric: MeanPrecision) -> None:
     """So are resamples: one that counts three times, others not at all. To 1e-9."""
