@@ -40,17 +40,15 @@ def shifted(right: float, down: float) -> Matrix:
 
 def after(first: Matrix, then: Matrix) -> Matrix:
     """What `then` does to what `first` has done."""
-    made = _square(then) @ _square(first)
-    return made[:2].tolist()
+    (p, q, r), (s, t, u) = first
+    return [[a * p + b * s, a * q + b * t, a * r + b * u + c] for a, b, c in then]
 
 
 def inverse(matrix: Matrix) -> Matrix:
     """The way back."""
-    return torch.linalg.inv(_square(matrix))[:2].tolist()  # type: ignore[no-any-return]
-
-
-def _square(matrix: Matrix) -> Tensor:
-    return torch.tensor([*map(list, matrix), [0.0, 0.0, 1.0]], dtype=torch.float64)
+    (a, b, c), (d, e, f) = matrix
+    area = a * e - b * d
+    return [[e / area, -b / area, (b * f - c * e) / area], [-d / area, a / area, (c * d - a * f) / area]]
 
 
 def moved(boxes: Tensor, matrix: Matrix) -> Tensor:

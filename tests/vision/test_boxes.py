@@ -144,3 +144,10 @@ def test_first_and_then_are_not_the_same_the_other_way_round() -> None:
     """Shifting and then doubling shifts by twice as much."""
     assert after(shifted(1, 2), scaled(2, 2)) == [[2.0, 0.0, 2.0], [0.0, 2.0, 4.0]]
     assert after(scaled(2, 2), shifted(1, 2)) == [[2.0, 0.0, 1.0], [0.0, 2.0, 2.0]]
+
+
+def test_the_way_back_undoes_the_way_there() -> None:
+    """Of any matrix: turned, sheared, scaled and shifted."""
+    there = ((0.8, -0.6, 5.0), (0.5, 1.2, -7.0))
+    for both in (after(there, inverse(there)), after(inverse(there), there)):
+        assert [number for line in both for number in line] == pytest.approx([1, 0, 0, 0, 1, 0], abs=1e-12)
