@@ -2,10 +2,11 @@
 
     python -m benchmarks.public DATA BASES [NAME...]
 
-DATA has the folders mnist, sent-conv, tiny-shakespeare, ml-latest-small, filmtrust, weights-mnist-lenet and
-weights-stories260k, BASES the encoder all-MiniLM-L6-v2 as a transformers folder; the bases of mnist-cnn and mnist-mlp
-are trained first. Keeps every contender's score, the gains, the verdict, the seconds of each stage and the part of
-training that waited for data in `benchmarks/results/public.json`, with those of other names that are there.
+DATA has the folders mnist, bccd, sent-conv, tiny-shakespeare, ml-latest-small, filmtrust, multi30k-en-de,
+weights-mnist-lenet, weights-ultralight-face and weights-stories260k, BASES the encoder all-MiniLM-L6-v2 as a
+transformers folder; the bases of mnist-cnn and mnist-mlp are trained first. Keeps every contender's score, the gains,
+the verdict, the seconds of each stage and the part of training that waited for data in
+`benchmarks/results/public.json`, with those of other names that are there.
 `vision/cifar-jpeg`, and `nlp/sentences` on TREC, stand beside loops by hand in `benchmarks.endtoend`.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +38,11 @@ def commands(data: Path, bases: Path, made: Path) -> Mapping[str, tuple[str, ...
         "mnist": ("vision/mnist", f"data={mnist}", f"base.path={lenet}"),
         "mnist-cnn": ("vision/mnist-cnn", f"data={mnist}", f"base.path={made / 'cnn.safetensors'}"),
         "mnist-mlp": ("vision/mnist-mlp", f"data={mnist}", f"base.path={made / 'mlp.safetensors'}"),
+        "cells": (
+            "vision/cells",
+            f"data={made / 'bccd'}",
+            f"base.path={data / 'weights-ultralight-face' / 'version-slim-320.pth'}",
+        ),
         "sst2": (
             "nlp/sentences",
             f"base.name={bases / 'all-MiniLM-L6-v2'}",
@@ -63,6 +70,9 @@ def main(data: str, bases: str, *names: str) -> None:
                 kind = name.removeprefix("mnist-")
                 train = ("plugins.vision.train_mnist", kind, f"{data}/mnist", f"{folder}/{kind}.safetensors")
                 subprocess.run([sys.executable, "-m", *train], check=True)
+            if name == "cells":
+                with tarfile.open(f"{data}/bccd/bccd.tar.gz") as packed:
+                    packed.extractall(Path(folder) / "bccd", filter="data")
             document = run_recipe(*known[name], out=folder)
             figures = {key: document[key] for key in KEPT}
             scores = {one: by[figures["primary"]] for one, by in figures["contenders"].items()}

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from core.contract import Row
+from core.errors import DataError
 from core.seeds import seed_torch
 from plugins.vision import options
+from plugins.vision.boxes import is_placed, with_image
 from plugins.vision.geometry import image_of
 
 CPU = torch.device("cpu")
@@ -52,7 +54,7 @@ class ColorJitter(_Random):
         for i in torch.randperm(len(self._steps), generator=rng).tolist():
             adjust, (low, high) = self._steps[i]
             image = adjust(image, low + draws[i] * (high - low))
-        return replace(row, inputs=image)
+        return with_image(row, image)
 
 
 class RandAugment(_Random):
@@ -64,7 +66,7 @@ class RandAugment(_Random):
         self._transform = v2.RandAugment(num_ops=options.operations, magnitude=options.magnitude)
 
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
-        return replace(row, inputs=_with(self._transform, image_of(row, "rand_augment"), rng))
+        return replace(row, inputs=_with(self._transform, _unplaced(row, "rand_augment"), rng))
 
 
 class TrivialAugment(_Random):
@@ -77,7 +79,18 @@ class TrivialAugment(_Random):
         self._transform = v2.TrivialAugmentWide()
 
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
-        return replace(row, inputs=_with(self._transform, image_of(row, "trivial_augment"), rng))
+        return replace(row, inputs=_with(self._transform, _unplaced(row, "trivial_augment"), rng))
+
+
+def _unplaced(row: Row, transform: str) -> Tensor:
+    """The row's image. Raises `DataError` where boxes would have to move with it: torchvision's chains do not say where
+    to."""
+    if is_placed(row.inputs):
+        raise DataError(
+            f"{transform}: it turns and shifts pictures without saying how, so their boxes would stay behind",
+            "use `flip`, `random_resized_crop`, `affine` and `color_jitter`, which take boxes along",
+        )
+    return image_of(row, transform)
 
 
 def _with(transform: Any, image: Tensor, rng: torch.Generator) -> Tensor:

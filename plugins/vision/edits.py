@@ -1,4 +1,5 @@
-"""The edit `dense_behind`: a new dense layer behind each of some layers, without changing what they compute."""
+"""The edits `dense_behind`, a new dense layer behind each of some layers, without changing what they compute, and
+`new_boxes`, other classes and anchors for a detector."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from core.contract import Structure
 from core.errors import EditError, nearest
 from core.seeds import generator
 from plugins.vision import options
+from plugins.vision.detectors import Anchors, Detector
 
 
 class Behind(nn.Module):
@@ -92,3 +94,47 @@ class DenseBehind:
 
     def describe(self) -> str:
         return f"a dense {self._width} behind each of {', '.join(self._behind)}, adding zero at first"
+
+
+class NewBoxes:
+    """Other classes and anchors: what makes boxes of features is made anew, as the detector does it
+    (`Detector.renewed`). Outputs of anchors and classes are interleaved, so that neither is an axis of a tensor
+    (`core.new_head`)."""
+
+    preserves = False
+
+    def __init__(self, options: options.NewBoxes) -> None:
+        self._classes = options.classes
+        self._anchors: Anchors | None = options.anchors
+
+    def validate(self, model: nn.Module) -> None:
+        if not isinstance(model, Detector):
+            raise EditError(
+                f"new_boxes: {type(model).__name__} is no detector",
+                "use it on a base of the task vision.detect",
+            )
+        if self._anchors is None:
+            return
+        levels = 0 if model.anchors is None else len(model.anchors)
+        if len(self._anchors) != levels:
+            raise EditError(
+                f"new_boxes: anchors for {len(self._anchors)} levels are given, and {type(model).__name__} has {levels}"
+                " whose anchors can be changed",
+                "give a list for each level, empty where it is to have none"
+                if levels
+                else "leave `anchors` out",
+            )
+        if not any(self._anchors):
+            raise EditError("new_boxes: no level has an anchor", "give one at least")
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        return cast(Detector, model).renewed(self._classes, self._anchors)
+
+    def describe(self) -> str:
+        if self._anchors is None:
+            return f"boxes of {self._classes} classes"
+        sizes = "; ".join(
+            ", ".join(f"{width:g} x {height:g}" for width, height in level) or "none"
+            for level in self._anchors
+        )
+        return f"boxes of {self._classes} classes, anchors by level: {sizes}"

@@ -19,6 +19,7 @@ from core.contract import Row
 from core.data.stored import Stored
 from core.errors import DataError
 from plugins.vision import options, pictures
+from plugins.vision.boxes import SAME, after, is_placed, scaled, shifted, with_image
 
 Size = tuple[int, int]
 SMALL = 48 * 48
@@ -43,13 +44,18 @@ class Decode(_Unfitted):
 
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
         """Raises `DataError` where the file is no picture, or the row holds no file."""
-        if not isinstance(row.inputs, Stored):
+        placed = is_placed(row.inputs)
+        file = row.inputs["image"] if placed else row.inputs
+        if not isinstance(file, Stored):
             raise DataError(
-                f"decode: expected a file, got a {type(row.inputs).__name__}",
+                f"decode: expected a file, got a {type(file).__name__}",
                 "leave `decode` out: the dataset gives images already",
             )
-        image = pictures.decode(row.inputs.read(), row.inputs.path, self._channels, self._ground)
-        return replace(row, inputs=image)
+        image = pictures.decode(file.read(), file.path, self._channels, self._ground)
+        if not placed:
+            return replace(row, inputs=image)
+        size = [image.shape[-1], image.shape[-2]]
+        return replace(row, inputs={"image": image, "matrix": [list(line) for line in SAME], "size": size})
 
 
 class Resize(_Unfitted):
@@ -67,11 +73,12 @@ class Resize(_Unfitted):
         self.slow: bool | str = height * width > SMALL and f"torchvision {__version__}"
 
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
-        height, width = image_of(row, "resize").shape[-2:]
+        image = image_of(row, "resize")
+        height, width = image.shape[-2:]
         size = self._size if isinstance(self._size, tuple) else _short_side(height, width, self._size)
         if (height, width) == size:
             return row
-        return replace(row, inputs=self._resized(row.inputs, size))
+        return with_image(row, self._resized(image, size), scaled(size[1] / width, size[0] / height))
 
     def _resized(self, image: Tensor, size: Size) -> Tensor:
         from torchvision.transforms.v2 import functional as v2
@@ -94,9 +101,8 @@ class CenterCrop(_Unfitted):
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
         image = image_of(row, "center_crop")
         (height, width), (to_height, to_width) = image.shape[-2:], self._size
-        return replace(
-            row, inputs=window(image, (height - to_height) // 2, (width - to_width) // 2, self._size)
-        )
+        top, left = (height - to_height) // 2, (width - to_width) // 2
+        return with_image(row, window(image, top, left, self._size), shifted(-left, -top))
 
 
 class RandomCrop(_Unfitted):
@@ -114,8 +120,9 @@ class RandomCrop(_Unfitted):
         down, right = torch.rand(2, generator=rng).tolist()
         top = math.floor(down * (height - to_height + 1)) if height > to_height else (height - to_height) // 2
         left = math.floor(right * (width - to_width + 1)) if width > to_width else (width - to_width) // 2
+        moved = shifted(padding - left, padding - top)
         if self._mode == "black":
-            return replace(row, inputs=window(image, top - padding, left - padding, self._size))
+            return with_image(row, window(image, top - padding, left - padding, self._size), moved)
         if padding >= min(image.shape[-2:]) and self._mode == "reflect":
             raise DataError(
                 f"random_crop: {padding} pixels cannot be mirrored at the edge of {tuple(image.shape)}",
@@ -123,7 +130,7 @@ class RandomCrop(_Unfitted):
             )
         mode = "reflect" if self._mode == "reflect" else "replicate"
         padded = functional.pad(image.float()[None], [padding] * 4, mode)[0].to(image.dtype)
-        return replace(row, inputs=window(padded, top, left, self._size))
+        return with_image(row, window(padded, top, left, self._size), moved)
 
 
 class RandomResizedCrop(_Unfitted):
@@ -144,7 +151,9 @@ class RandomResizedCrop(_Unfitted):
         image = image_of(row, "random_resized_crop")
         top, left, height, width = self._window(image.shape[-2], image.shape[-1], rng)
         cut = image[:, top : top + height, left : left + width]
-        return replace(row, inputs=v2.resize(cut, list(self._size), self._mode, antialias=True))
+        resized = v2.resize(cut, list(self._size), self._mode, antialias=True)
+        larger = scaled(self._size[1] / width, self._size[0] / height)
+        return with_image(row, resized, after(shifted(-left, -top), larger))
 
     def _window(self, height: int, width: int, rng: torch.Generator) -> tuple[int, int, int, int]:
         """Ten tries, then the largest window in the middle whose shape is allowed, as torchvision has it."""
@@ -174,7 +183,14 @@ class Flip(_Unfitted):
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
         if torch.rand((), generator=rng).item() >= self._probability:
             return row
-        return replace(row, inputs=image_of(row, "flip").flip(self._dimension))
+        image = image_of(row, "flip")
+        height, width = image.shape[-2:]
+        mirrored = (
+            ((-1.0, 0.0, width), (0.0, 1.0, 0.0))
+            if self._dimension == -1
+            else ((1.0, 0.0, 0.0), (0.0, -1.0, height))
+        )
+        return with_image(row, image.flip(self._dimension), mirrored)
 
 
 class Erase(_Unfitted):
@@ -199,7 +215,7 @@ class Erase(_Unfitted):
         top, left = math.floor(down * (height - h + 1)), math.floor(right * (width - w + 1))
         erased = image.clone()
         erased[:, top : top + h, left : left + w] = 0
-        return replace(row, inputs=erased)
+        return with_image(row, erased)
 
 
 def window(image: Tensor, top: int, left: int, size: Size) -> Tensor:
@@ -218,7 +234,7 @@ def window(image: Tensor, top: int, left: int, size: Size) -> Tensor:
 
 def image_of(row: Row, transform: str) -> Tensor:
     """The row's image. Raises `DataError` where it is still a file."""
-    image: Any = row.inputs
+    image: Any = row.inputs["image"] if is_placed(row.inputs) else row.inputs
     if isinstance(image, Tensor):
         return image
     raise DataError(

@@ -57,6 +57,29 @@ class Classify(Options):
     )
 
 
+class Detect(Options):
+    """Anchors, and which of the boxes that a model proposes are kept."""
+
+    anchors: int = Field(
+        9,
+        gt=0,
+        description="how many sizes are fitted to the boxes of `train`, for models with anchors of ours",
+    )
+    visible: Probability = Field(
+        0.3,
+        description="a box is learned from where this part of it, at least, is left in an augmented image",
+    )
+    score: Probability = Field(0.02, description="boxes with lower scores are not told")
+    overlap: Probability = Field(
+        0.5,
+        description="of two boxes of a class that overlap more (intersection over union), the one with the lower score"
+        " goes",
+    )
+    most: int = Field(
+        100, gt=0, le=100, description="boxes told of a picture, at most; COCO's metrics count so many"
+    )
+
+
 class Digits(Options):
     """The new world that the base is adapted to."""
 
@@ -189,6 +212,25 @@ class Images(Options):
     label: str = Field("label", description="in a table: the column of the labels")
 
 
+class Boxes(Options):
+    """A folder in the form of Pascal VOC: JPEGImages, Annotations, and perhaps ImageSets/Main."""
+
+    path: str = Field(description="the folder")
+    splits: Splits | None = Field(
+        None,
+        description="how to take select and report where ImageSets/Main does not give them; null: at random",
+    )
+    classes: list[str] | None = Field(
+        None,
+        description="the classes there are; null: those that `train` shows. A box of any other is an error",
+    )
+    unannotated: Literal["stop", "skip", "empty"] = Field(
+        "stop",
+        description="what a picture without an annotation file does: end the run, be left out, or count as one of"
+        " nothing",
+    )
+
+
 class Idx(Options):
     """Images and labels in idx files, named as MNIST's are; `.gz` too."""
 
@@ -210,6 +252,39 @@ class DenseBehind(Options):
 
     behind: list[str] = Field(min_length=1, description="the names of the dense layers, as in the model")
     width: int = Field(256, gt=0, description="how wide the new layers are")
+
+
+class NewBoxes(Options):
+    """Other classes and anchors."""
+
+    classes: int = Field(gt=0, description="how many, without the background")
+    anchors: list[list[tuple[Positive, Positive]]] | None = Field(
+        None, description="[width, height] in pixels of the model's input, by level; null: as they are"
+    )
+
+
+class Detector(Options):
+    """A detector of torchvision's, with its published weights or others."""
+
+    name: str = Field(
+        description="as torchvision names it: `fasterrcnn_resnet50_fpn`, `ssdlite320_mobilenet_v3_large`"
+    )
+    weights: str | None = Field(
+        None,
+        description="a local file of weights, safetensors or torch's; null: torchvision's own, from the net or torch's"
+        " cache",
+    )
+    pretrained: bool = Field(
+        True, description="false: fresh weights (to try things out: nothing is adapted then)"
+    )
+    labels: list[str] | None = Field(
+        None,
+        description="with `weights`: what is found, in order; null: COCO's classes, where there are 91 outputs",
+    )
+    licence: str | None = Field(None, description="with `weights`: their licence, as an SPDX name")
+    arguments: dict[str, bool | int | float | str] = Field(
+        {}, description="more arguments of the architecture, as in {min_size: 320}"
+    )
 
 
 class Timm(Options):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from core.contract import Choice, Component, Kind
+from core.contract import JSON, Choice, Component, Kind, Prediction
 from core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from core.context import Context
 
 taoke_api = 1
 
@@ -26,6 +29,10 @@ def _component(kind: Kind, name: str, summary: str, factory: str, options: str |
 def taoke_register() -> Iterable[Component]:
     return [
         _component("task", "classify", "one label for each image", "tasks:Classify", "Classify"),
+        _component("task", "detect", "boxes with classes in each image", "detect:Detect", "Detect"),
+        _component(
+            "dataset", "boxes", "pictures with boxes around what is in them", "annotated:Boxes", "Boxes"
+        ),
         _component(
             "dataset", "digits", "scikit-learn's digits, noisier, two of them new", "data:Digits", "Digits"
         ),
@@ -39,6 +46,16 @@ def taoke_register() -> Iterable[Component]:
         _component("dataset", "idx", "images and labels in idx files, as MNIST's", "idx:Idx", "Idx"),
         _component("base", "builtin", "a base that comes with the plugin", "models:Builtin", "Builtin"),
         _component("base", "timm", "any model of timm's, by name", "pretrained:Timm", "Timm"),
+        _component(
+            "base",
+            "torchvision",
+            "any detector of torchvision's, by name",
+            "torchvision_detectors:Torchvision",
+            "Detector",
+        ),
+        _component(
+            "edit", "new_boxes", "other classes and anchors for a detector", "edits:NewBoxes", "NewBoxes"
+        ),
         _component(
             "edit",
             "dense_behind",
@@ -94,6 +111,19 @@ def taoke_complete(recipe: Mapping[str, Any]) -> Iterable[Choice]:
     from plugins.vision.complete import complete
 
     return complete(recipe)
+
+
+@hookimpl
+def taoke_illustrate(
+    context: Context, predictions: Mapping[str, Sequence[Prediction]]
+) -> Mapping[str, JSON] | None:
+    """Pictures with boxes, for recipes of the task `detect` on pictures of one's own."""
+    recipe = context.recipe
+    if context.folder is None or recipe.task.name != "vision.detect" or recipe.data.name != "vision.boxes":
+        return None
+    from plugins.vision.illustrate import drawn
+
+    return drawn(context, predictions)
 
 
 def _name(task: Any) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import TypedDict
 
@@ -18,6 +17,7 @@ from torch.nn import functional
 from core.contract import Row
 from core.errors import DataError
 from plugins.vision import options
+from plugins.vision.boxes import after, inverse, scaled, shifted, with_image
 from plugins.vision.geometry import image_of
 from plugins.vision.pictures import as_float
 
@@ -36,7 +36,7 @@ class Scale:
 
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
         image = as_float(image_of(row, "scale"))
-        return replace(row, inputs=(image - self._start) * self._factor + self._low)
+        return with_image(row, (image - self._start) * self._factor + self._low)
 
 
 class Statistics(TypedDict):
@@ -127,8 +127,8 @@ def _applied(row: Row, state: Statistics, transform: str) -> Row:
         )
     if image.dtype == torch.uint8:
         subtract, divide = (tuple(255 * number for number in numbers) for numbers in (subtract, divide))
-        return replace(row, inputs=image.float().sub_(_column(subtract)).div_(_column(divide)))
-    return replace(row, inputs=(image - _column(subtract)) / _column(divide))
+        return with_image(row, image.float().sub_(_column(subtract)).div_(_column(divide)))
+    return with_image(row, (image - _column(subtract)) / _column(divide))
 
 
 @lru_cache(maxsize=16)
@@ -165,7 +165,10 @@ class Affine:
             ]
         )
         grid = functional.affine_grid(matrix, [1, 1, height, width], align_corners=False)
-        return replace(row, inputs=functional.grid_sample(image[None], grid, align_corners=False)[0])
+        turned = functional.grid_sample(image[None], grid, align_corners=False)[0]
+        to_pixels = after(scaled(width / 2, height / 2), shifted(width / 2, height / 2))
+        moved = after(inverse(to_pixels), after(inverse(matrix[0].tolist()), to_pixels))
+        return with_image(row, turned, moved)
 
 
 class Noise:
@@ -182,4 +185,4 @@ class Noise:
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
         image = as_float(image_of(row, "noise"))
         noisy = image + self._sigma * torch.randn(image.shape, generator=rng)
-        return replace(row, inputs=noisy if self._clamp is None else noisy.clamp(*self._clamp))
+        return with_image(row, noisy if self._clamp is None else noisy.clamp(*self._clamp))
