@@ -71,7 +71,7 @@ def test_the_networks_that_essays_print_gain_from_more_data(
     train_mnist.main([kind, str(real_data("mnist")), str(file)])
     overrides = {"data.path": str(real_data("mnist")), "base.path": str(file), "evaluate.scratch": False}
     run = core.run(f"vision/mnist-{kind}", out=tmp_path, quiet=True, strict=True, **overrides)
-    assert run.gains["base"]["low"] > 0
+    assert run.document["gains"]["base"]["low"] > 0
     assert run.verdict == "ship"
 
 
