@@ -60,9 +60,9 @@ def _in_settings(subject: Subject, call: Callable[[Setting], None]) -> None:
         raise blocked[0] if blocked else Blocked("there is no recipe to try it with")
 
 
-READ = ("imports",)
+READ = ("importable",)
 LOADED = (
-    "imports",
+    "importable",
     "torch-free",
     "api",
     "hook-names",
@@ -73,7 +73,7 @@ LOADED = (
     "loads",
 )
 CHECKS: Sequence[Check] = [
-    Check("imports", "the entry module can be imported", static.imports),
+    Check("importable", "the entry module can be imported", static.imports),
     Check(
         "torch-free",
         "the entry module imports neither torch nor its like: lists and help do not wait for it",
@@ -89,19 +89,19 @@ CHECKS: Sequence[Check] = [
         "components",
         "components are records with qualified names, a line of summary, and references that can be imported",
         static.components,
-        ("imports", "hook-names"),
+        ("importable", "hook-names"),
     ),
     Check(
         "options",
         "options forbid unknown keys, come back from JSON as they were, and import no torch",
         static.options,
-        ("imports", "torch-free", "components"),
+        ("importable", "torch-free", "components"),
     ),
     Check(
         "loads",
         "loading twice, and in a fresh process, is harmless",
         static.loads,
-        ("imports", "api", "hook-names", "hook-arguments", "hook-defaults", "hook-wrappers", "components"),
+        ("importable", "api", "hook-names", "hook-arguments", "hook-defaults", "hook-wrappers", "components"),
     ),
     Check("recipes", "a plugin's recipes name what exists, and say what they are", static.recipes, LOADED),
     Check("data", "a dataset gives the same rows, of known splits, each time", _each(pieces.data), LOADED),

@@ -48,7 +48,7 @@ USE_BASE = {"base": {"source": "broken.base"}}
 
 BROKEN: Mapping[str, Broken] = {
     # what a plugin says of itself
-    "fails on import": Broken("imports", "raise RuntimeError('no')"),
+    "fails on import": Broken("importable", "raise RuntimeError('no')"),
     "imports torch": Broken("torch-free", "import torch\n\n@hookimpl\ndef taoke_after_step(context): pass"),
     "of another version": Broken(
         "api", HEAD.replace("api = 1", "api = 7") + "@hookimpl\ndef taoke_after_step(): pass", head=False
