@@ -2,7 +2,7 @@
 
     python -m benchmarks.public DATA BASES [NAME...]
 
-DATA has the folders mnist, sent-conv, tiny-shakespeare, ml-latest-small, weights-mnist-lenet and
+DATA has the folders mnist, sent-conv, tiny-shakespeare, ml-latest-small, multi30k-en-de, weights-mnist-lenet and
 weights-stories260k, BASES the encoder all-MiniLM-L6-v2 as a transformers folder; the bases of mnist-cnn and mnist-mlp
 are trained first. Keeps every contender's score, the gains, the verdict, the seconds of each stage and the part of
 training that waited for data in `benchmarks/results/public.json`, with those of other names that are there.
@@ -32,6 +32,10 @@ def commands(data: Path, bases: Path, made: Path) -> Mapping[str, tuple[str, ...
         f"{split}: {sentences / f'stsa.binary.{name}'}"
         for split, name in (("train", "train"), ("select", "dev"), ("report", "test"))
     )
+    multi30k = ", ".join(
+        f"{split}: {data / 'multi30k-en-de' / name}"
+        for split, name in (("train", "train"), ("select", "val"), ("report", "test_2016_flickr"))
+    )
     return {
         "mnist": ("vision/mnist", f"data={mnist}", f"base.path={lenet}"),
         "mnist-cnn": ("vision/mnist-cnn", f"data={mnist}", f"base.path={made / 'cnn.safetensors'}"),
@@ -47,6 +51,11 @@ def commands(data: Path, bases: Path, made: Path) -> Mapping[str, tuple[str, ...
             "nlp/stories",
             f"data={data / 'tiny-shakespeare' / 'input.txt'}",
             f"base.name={data / 'weights-stories260k'}",
+        ),
+        "translate": (
+            "nlp/translate",
+            f"base.name={bases / 'all-MiniLM-L6-v2'}",
+            f"data.path={{{multi30k}}}",
         ),
         "movies": ("recommendation/movies", f"data={data / 'ml-latest-small' / 'ratings.csv'}"),
     }

@@ -67,7 +67,7 @@ class Decoder:
             seed_torch(torch.device("cpu"), derive_seed(0, "decoder", o.model_dump_json()))
             # Made with an encoder of its own, which gives way: handed over, the base's would be initialised anew.
             backbone = EncoderDecoderModel(config)
-        backbone.encoder = encoder
+        backbone.encoder, backbone.config.encoder = encoder, given
         for module in backbone.modules():
             if isinstance(module, nn.Dropout):
                 module.p = o.dropout
