@@ -57,6 +57,8 @@ class Decoder:
             hidden_dropout_prob=o.dropout,
             attention_probs_dropout_prob=o.dropout,
             type_vocab_size=1,
+            # The library's 0.02 leaves what the encoder says too faint beside the text so far to be learned from soon.
+            initializer_range=given.hidden_size**-0.5,
             is_decoder=True,
             add_cross_attention=True,
             **special,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from core.contract import JSON, Base, Contender, Metric, Row, Split
+from core.data.rows import spread
 from core.errors import BaseError, DataWarning
 from plugins.nlp import options, word_by_word
 from plugins.nlp.classify import given_text
@@ -21,6 +22,9 @@ from plugins.nlp.tokens import learned, pack, unpack
 
 LONGEST = 65_536
 """Bytes of a text that a user gives, at most."""
+
+LEARNED = 200_000
+"""Translations that the target's tokens are learned from at most, evenly spread."""
 
 BEYOND = 10
 """A translation has at most twice as many tokens as the longest source of its batch, and so many more: a model that
@@ -89,7 +93,7 @@ class Translate:
             }
         size, target = 0, None
         if rows:
-            tokenizer = learned((row.target for row in rows), self._options.vocabulary)
+            tokenizer = learned((row.target for row in spread(rows, LEARNED)), self._options.vocabulary)
             size, target = tokenizer.get_vocab_size(), pack(tokenizer)
         return {
             "source": source,
