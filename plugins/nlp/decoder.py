@@ -45,6 +45,8 @@ class Decoder:
         from transformers import BertConfig, EncoderDecoderConfig, EncoderDecoderModel, GenerationConfig
 
         o, encoder = self._options, _encoder_of(model)
+        if getattr(encoder, "pooler", None) is not None:
+            encoder.pooler = None  # a classifier's, and not used here
         given = encoder.config
         special: dict[str, Any] = {"pad_token_id": o.pad, "bos_token_id": o.start, "eos_token_id": o.end}
         decoder = BertConfig(
@@ -85,8 +87,5 @@ class Decoder:
 
 
 def _encoder_of(model: nn.Module) -> Any:
-    """The encoder in a wrapped model, without what was made for another task."""
-    encoder: Any = model.backbone.base_model  # type: ignore[union-attr]
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
-    return encoder
+    """The encoder in a wrapped model."""
+    return model.backbone.base_model  # type: ignore[union-attr]
