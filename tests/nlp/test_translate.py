@@ -177,11 +177,12 @@ def test_the_encoder_keeps_its_weights_and_replaying_draws_the_same(
 def test_input_and_output_of_the_decoder_are_tied_and_stay_so(
     task: Translate, state: State, base: Base
 ) -> None:
-    """One parameter, in a copy too."""
+    """One parameter, in a copy too; drawn so that a logit is as large as a state."""
     model = deepcopy(with_decoder(base, task, state))
     decoder = model.backbone.decoder
     assert decoder.get_output_embeddings().weight is decoder.get_input_embeddings().weight
     assert len(decoder.get_input_embeddings().weight) == state["pad"] + 3
+    assert float(decoder.get_input_embeddings().weight.std()) == pytest.approx(32**-0.5, rel=0.05)
 
 
 def test_the_decoder_is_the_head(task: Translate, state: State, base: Base) -> None:
