@@ -34,6 +34,10 @@ def commands(data: Path, bases: Path, made: Path) -> Mapping[str, tuple[str, ...
         f"{split}: {sentences / f'stsa.binary.{name}'}"
         for split, name in (("train", "train"), ("select", "dev"), ("report", "test"))
     )
+    multi30k = ", ".join(
+        f"{split}: {data / 'multi30k-en-de' / name}"
+        for split, name in (("train", "train"), ("select", "val"), ("report", "test_2016_flickr"))
+    )
     return {
         "mnist": ("vision/mnist", f"data={mnist}", f"base.path={lenet}"),
         "mnist-cnn": ("vision/mnist-cnn", f"data={mnist}", f"base.path={made / 'cnn.safetensors'}"),
@@ -54,6 +58,11 @@ def commands(data: Path, bases: Path, made: Path) -> Mapping[str, tuple[str, ...
             "nlp/stories",
             f"data={data / 'tiny-shakespeare' / 'input.txt'}",
             f"base.name={data / 'weights-stories260k'}",
+        ),
+        "translate": (
+            "nlp/translate",
+            f"base.name={bases / 'all-MiniLM-L6-v2'}",
+            f"data.path={{{multi30k}}}",
         ),
         "movies": ("recommendation/movies", f"data={data / 'ml-latest-small' / 'ratings.csv'}"),
         "people": ("recommendation/people", f"data={data / 'filmtrust' / 'trust.txt'}"),

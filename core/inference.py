@@ -40,7 +40,7 @@ def predict(
     """One prediction an example of `split`, in its order; `model` is in eval mode and on `device`. Of streamed
     examples, `workers` processes make the batches."""
     of_length = example_lengths(task, split.examples)
-    order = range(len(split.examples)) if of_length is None else of_length.argsort(stable=True).tolist()
+    order = range(len(split.examples)) if of_length is None else by_length(of_length, batch_size)
 
     def batch(number: int) -> Any:
         i = number * batch_size
@@ -55,6 +55,26 @@ def predict(
     if of_length is None or len(predictions) != len(order):  # a wrong number is told by `complete`
         return predictions
     return [answer for _, answer in sorted(zip(order, predictions, strict=True), key=itemgetter(0))]
+
+
+STRETCH = 256
+"""Examples that are sorted by length together in prediction, at least."""
+
+
+def stretch(batch_size: int) -> int:
+    """How many examples, in whole batches, are sorted by length together. What is predicted of the first so many does
+    not depend on what follows them: the parity check makes the same batches of them alone."""
+    return -(-STRETCH // batch_size) * batch_size
+
+
+def by_length(of_length: torch.Tensor, batch_size: int) -> list[int]:
+    """The places of examples, each `stretch` of them sorted by length."""
+    size = stretch(batch_size)
+    return [
+        start + place
+        for start in range(0, len(of_length), size)
+        for place in of_length[start : start + size].argsort(stable=True).tolist()
+    ]
 
 
 def example_lengths(task: Task, examples: Sequence[Any]) -> torch.Tensor | None:

@@ -23,19 +23,16 @@ from core.base_file import NAME as ARCHITECTURE_OF
 from core.context import Context
 from core.contract import ADAPTED, Prediction
 from core.errors import ParityError, TaokeError
-from core.inference import complete
+from core.inference import complete, stretch
 from core.loader import ENVIRONMENT
 from core.seeds import deterministic
 from core.shell.read import load
 
-EXAMPLES = 256
-"""How many rows of `report` are compared, from the first: batches are then those of the run."""
-
 
 def check(shell: Path, context: Context, expected: Sequence[Prediction]) -> int:
-    """Compare in a fresh process; returns how many predictions were compared. Raises `ParityError`."""
-    batch = context.recipe.evaluate.batch_size
-    count = min(len(expected), -(-EXAMPLES // batch) * batch)
+    """Compare the first predictions of `report` in a fresh process, in batches that are those of the run; returns how
+    many were compared. Raises `ParityError`."""
+    count = min(len(expected), stretch(context.recipe.evaluate.batch_size))
     request = {
         "shell": str(shell),
         "device": str(context.device),

@@ -46,9 +46,13 @@ def write(folder: Path, context: Context, tuned: Tuned, evidence: Evidence) -> N
 
 
 def delta(before: nn.Module, after: nn.Module) -> dict[str, Tensor]:
-    """The tensors of `after` that are not, to the bit, those of `before`."""
+    """The tensors of `after` that are not, to the bit, those of `before`; one that stands in several places (tied
+    weights) under the first of its names."""
     old = before.state_dict()
-    new = {name: tensor.detach().cpu().contiguous() for name, tensor in after.state_dict().items()}
+    held: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in after.state_dict(keep_vars=True).items():
+        held.setdefault(id(tensor), (name, tensor))
+    new = {name: tensor.detach().cpu().contiguous() for name, tensor in held.values()}
     return {
         name: tensor for name, tensor in new.items() if name not in old or not _same(old[name].cpu(), tensor)
     }

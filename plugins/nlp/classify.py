@@ -62,6 +62,11 @@ class Classify:
                 "the base brings no tokenizer: its preprocessing has no task.tokenizer",
                 "use an encoder of nlp.transformers",
             )
+        if "decoder" in brought:
+            raise BaseError(
+                "the base is an encoder-decoder, whose encoder alone cannot be asked here for a label",
+                "use an encoder, such as BERT, MiniLM or RoBERTa; nlp.translate takes encoder-decoders",
+            )
         known = list(brought.get("labels", []))
         if rows and self._options.base_labels == "drop":
             known = []

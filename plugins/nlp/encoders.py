@@ -1,4 +1,5 @@
-"""Bases from the transformers library: encoders that get a head for classes, and classifiers that have one.
+"""Bases from the transformers library: encoders that get a head for classes, classifiers that have one, and
+encoder-decoders.
 
 A name is a folder or a model's name on a hub. What the hub has is looked for in its cache first. Code that a
 model brings is never run.
@@ -19,11 +20,12 @@ import yaml
 from torch import Tensor, nn
 
 from core.bases import digest
-from core.contract import Base, Structure
+from core.contract import JSON, Base, Structure
 from core.errors import BaseError
 from core.licences import spdx
 from plugins.nlp import hub, options
 from plugins.nlp.ragged import Ragged, packed, padded, ragged
+from plugins.nlp.seq2seq import Seq2Seq
 from plugins.nlp.tokens import pack
 
 
@@ -146,6 +148,7 @@ class Transformers:
                     "tokenizer": pack(tokenizer.backend_tokenizer),
                     "longest": longest,
                     "labels": read.labels,
+                    **read.brings,
                 }
             },
             fresh=read.fresh,
@@ -188,12 +191,14 @@ def _config(folder: Path, name: str) -> Any:
 
 
 class Read(NamedTuple):
-    """The wrapped model, its labels, what makes a new one of the same structure, and what a user should know."""
+    """The wrapped model, its labels, what makes a new one of the same structure, what a user should know, and what else
+    it brings for the task."""
 
     model: nn.Module
     labels: list[str]
     fresh: Callable[[], nn.Module]
     notes: list[str]
+    brings: Mapping[str, JSON] = {}
 
 
 def _model(folder: Path, name: str, config: Any, pooling: str | None) -> Read:
@@ -201,7 +206,14 @@ def _model(folder: Path, name: str, config: Any, pooling: str | None) -> Read:
 
     classifies = any(a.endswith("ForSequenceClassification") for a in config.architectures or ())
     classifies = classifies and config.num_labels > 1
-    auto: Any = transformers.AutoModelForSequenceClassification if classifies else transformers.AutoModel
+    writes = bool(getattr(config, "is_encoder_decoder", False)) and not classifies
+    auto: Any = transformers.AutoModel
+    if classifies or writes:
+        auto = (
+            transformers.AutoModelForSequenceClassification
+            if classifies
+            else transformers.AutoModelForSeq2SeqLM
+        )
     try:
         model, info = auto.from_pretrained(
             folder,
@@ -249,7 +261,11 @@ def _model(folder: Path, name: str, config: Any, pooling: str | None) -> Read:
             lambda: SequenceClassifier(new(), head),
             notes,
         )
-    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
+    if writes:
+        return Read(
+            Seq2Seq(model), [], lambda: Seq2Seq(new()), notes, {"decoder": _tokens_of_decoder(model, name)}
+        )
+    if not hasattr(config, "hidden_size"):
         raise BaseError(
             f"{name!r} is a {config.model_type}, no text encoder",
             "use an encoder, such as BERT, MiniLM or RoBERTa",
@@ -267,6 +283,18 @@ def _model(folder: Path, name: str, config: Any, pooling: str | None) -> Read:
         return TextEncoder(bare(backbone), config.hidden_size, way, first)
 
     return Read(wrap(model), [], lambda: wrap(new()), notes)
+
+
+def _tokens_of_decoder(model: Any, name: str) -> dict[str, int]:
+    """The tokens with which what the decoder reads begins and is filled up."""
+    start = model.generation_config.decoder_start_token_id
+    if start is None:
+        raise BaseError(
+            f"{name!r} does not say with which token its decoder begins",
+            "set decoder_start_token_id in its config.json or generation_config.json",
+        )
+    pad = model.generation_config.pad_token_id
+    return {"start": int(start), "pad": int(start if pad is None else pad)}
 
 
 def _head(model: nn.Module, labels: int, name: str) -> str:

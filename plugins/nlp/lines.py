@@ -1,8 +1,9 @@
-"""Text files, block by block: decoded, and as lines of a label and a text."""
+"""Text files, block by block: decoded, as lines of a label and a text, and as a sentence a line."""
 
 from __future__ import annotations
 
 import codecs
+import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from core.data.sources import BLOCK, check_readable
+from core.data.sources import BLOCK, check_readable, translated
 from core.data.stored import readable
 from core.errors import DataError
 
@@ -29,7 +30,7 @@ class Lines:
     def batches(self, columns: Mapping[str, type]) -> Iterator[Sequence[Any]]:
         """Raises `DataError` where there is no line, or one in another encoding."""
         empty = True
-        for block in self._blocks():
+        for block in blocks(self.path, self._encoding):
             rows = [row for line in block if (row := line.strip().split(maxsplit=1))]
             if rows:
                 empty = False
@@ -40,7 +41,7 @@ class Lines:
 
     def place(self, row: int) -> str:
         number, seen = 0, -1
-        for block in self._blocks():
+        for block in blocks(self.path, self._encoding):
             for line in block:
                 number += 1
                 seen += bool(line.strip())
@@ -48,19 +49,49 @@ class Lines:
                     return f"line {number}"
         return f"row {row + 1}"
 
-    def _blocks(self) -> Iterator[list[str]]:
-        begun = ""
-        for text in decoded(self.path, self._encoding):
-            *lines, begun = (begun + text).split("\n")  # splitlines would also cut at U+0085
-            yield lines
+
+class Sentences:
+    """A sentence a line, without the white space around it. A source for `core.data.tables.read_source` with the column
+    `text`, one row a line, so that the rows of two files belong together."""
+
+    header: Sequence[str] = ("text",)
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        check_readable(path)
+        self.path, self._encoding = path, encoding
+        self.form = f"a sentence a line in {decoder(encoding)[0]}"
+
+    def batches(self, columns: Mapping[str, type]) -> Iterator[Sequence[Any]]:
+        """Raises `DataError` where there is no line, or one in another encoding."""
+        empty = True
+        for block in blocks(self.path, self._encoding):
+            empty = empty and not block
+            yield [pa.array([line.strip() for line in block], pa.string())]
+        if empty:
+            raise DataError(f"{self.path} is empty: it has no line", "check the path")
+
+    def place(self, row: int) -> str:
+        return f"line {row + 1}"
+
+
+def blocks(path: Path, encoding: str) -> Iterator[list[str]]:
+    """A file's lines, some at a time; what stands behind the last line's end is one where it is not empty. Raises
+    `DataError`."""
+    begun = ""
+    for text in decoded(path, encoding):
+        *lines, begun = (begun + text).split("\n")  # splitlines would also cut at U+0085
+        yield lines
+    if begun:
         yield [begun]
 
 
 def decoded(path: Path, encoding: str) -> Iterator[str]:
-    """A file's text, in pieces. Raises `DataError` that names the line where it is not in that encoding."""
+    """A file's text, in pieces; one whose name ends with .gz is unpacked. Raises `DataError` that names the line
+    where it is not in that encoding."""
     _, decode = decoder(encoding)
     line, first = 1, True
-    with readable(path), path.open("rb") as file:
+    unpacked = gzip.open if path.suffix.lower() == ".gz" else Path.open
+    with translated(path), readable(path), unpacked(path, "rb") as file:
         while True:
             data = file.read(BLOCK)
             try:

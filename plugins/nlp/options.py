@@ -58,6 +58,55 @@ class Classify(Options):
     )
 
 
+class Translate(Options):
+    """How sentences are read, translated, and scored; the last four are of a decoder that is new."""
+
+    longest: int = Field(
+        default=128, ge=4, description="tokens of a sentence that are read, the tokenizer's own ones included"
+    )
+    prefix: str = Field(
+        default="", description="what stands before each source, as T5 wants: 'translate English to German: '"
+    )
+    beams: int = Field(default=4, ge=1, description="translations that are followed; 1 is greedy")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="of matrix products; bfloat16 is faster where the processor has them (AMX, AVX512-BF16, GPUs)",
+    )
+    vocabulary: int = Field(
+        default=8_000, ge=260, description="tokens of the target side, learned on train: at most so many"
+    )
+    layers: int = Field(default=3, ge=1, description="of the new decoder")
+    heads: int | None = Field(
+        default=None, ge=1, description="of its attention; one for each 64 of the width where left out"
+    )
+    dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="in training, of the new decoder and of its encoder"
+    )
+
+
+class Decoder(Options):
+    """A decoder behind an encoder."""
+
+    vocabulary: int = Field(gt=0, description="tokens, with those that pad, begin and end a text")
+    pad: int = Field(ge=0, description="the token that fills up")
+    start: int = Field(ge=0, description="the token that begins a text")
+    end: int = Field(ge=0, description="the token that ends a text")
+    positions: int = Field(gt=0, description="tokens of a text, at most")
+    layers: int = Field(default=3, ge=1, description="of attention to the text so far and to the source")
+    heads: int | None = Field(
+        default=None, ge=1, description="of attention; one for each 64 of the width where left out"
+    )
+    dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="in training, of the decoder and of the encoder"
+    )
+
+    @model_validator(mode="after")
+    def _tokens_are_of_the_vocabulary(self) -> Decoder:
+        if max(self.pad, self.start, self.end) >= self.vocabulary:
+            raise ValueError(f"pad, start and end are below {self.vocabulary}, the size of the vocabulary")
+        return self
+
+
 class Transformers(Options):
     """A model of the transformers library."""
 
@@ -112,6 +161,30 @@ class Texts(Options):
     label: str | None = Field(default=None, description="the column of the label; guessed where left out")
     group: str | None = Field(
         default=None, description="a column that says which rows belong together (an author, a document)"
+    )
+    encoding: str = Field(default="utf-8", description="of text files: utf-8, latin-1, cp1252, ...")
+    splits: Splits = Field(
+        default_factory=lambda: Splits.model_validate({}),
+        description="how rows in one piece, or train without a select file, are split",
+    )
+
+
+class Pairs(Options):
+    """Sentences with a translation each."""
+
+    path: str | Files = Field(
+        description="a folder with train.SOURCE and train.TARGET, and likewise val (or dev) and test; a table; or"
+        " {train: PATH, select: PATH, report: PATH}, of which each is a table or what its two files' names begin with"
+    )
+    source: str = Field(
+        description="the language to translate from: the ending of its files (also before .gz), or a table's column"
+    )
+    target: str = Field(description="the language to translate into, likewise")
+    empty: Literal["refuse", "drop"] = Field(
+        default="refuse", description="pairs with an empty side: an error, or left out and counted"
+    )
+    group: str | None = Field(
+        default=None, description="a table's column that says which rows belong together (a document)"
     )
     encoding: str = Field(default="utf-8", description="of text files: utf-8, latin-1, cp1252, ...")
     splits: Splits = Field(

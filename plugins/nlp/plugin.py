@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.contract import Choice, Component
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from core.context import Context
-    from core.contract import Split
+    from core.contract import JSON, Prediction, Split
     from core.prepared import Prepared
     from plugins.nlp.tasks import LanguageModelling
 
@@ -53,7 +53,7 @@ def taoke_register() -> Iterable[Component]:
         Component(
             "base",
             "nlp.transformers",
-            "a text encoder or classifier of the transformers library, from a folder or the hub",
+            "a text encoder, classifier or encoder-decoder of the transformers library, from a folder or the hub",
             "plugins.nlp.encoders:Transformers",
             "plugins.nlp.options:Transformers",
         ),
@@ -70,6 +70,27 @@ def taoke_register() -> Iterable[Component]:
             "running text, a file or a folder of them, split by position",
             "plugins.nlp.texts:Plain",
             "plugins.nlp.options:Plain",
+        ),
+        Component(
+            "task",
+            "nlp.translate",
+            "translate sentences, by an encoder with a new decoder, or by an encoder-decoder",
+            "plugins.nlp.translate:Translate",
+            "plugins.nlp.options:Translate",
+        ),
+        Component(
+            "dataset",
+            "nlp.pairs",
+            "your own sentences with a translation each: two files line by line, or a table's columns",
+            "plugins.nlp.pairs:Pairs",
+            "plugins.nlp.options:Pairs",
+        ),
+        Component(
+            "edit",
+            "nlp.decoder",
+            "a new transformer decoder behind an encoder, with cross-attention",
+            "plugins.nlp.decoder:Decoder",
+            "plugins.nlp.options:Decoder",
         ),
         Component(
             "base",
@@ -113,7 +134,7 @@ def taoke_complete(recipe: Mapping[str, Any]) -> Iterable[Choice]:
 def taoke_preprocess(context: Context) -> Generator[None, Prepared, Prepared]:
     """Says how many texts are longer than what is read of them."""
     prepared = yield
-    if context.recipe.task.name == "nlp.classify":
+    if context.recipe.task.name in ("nlp.classify", "nlp.translate"):
         from plugins.nlp.watch import tell_cut
 
         tell_cut(context, prepared)
@@ -133,3 +154,15 @@ def taoke_fine_tune(
     tuned = yield
     record_sample(context, task, tuned, splits, "after")
     return tuned
+
+
+@hookimpl
+def taoke_illustrate(
+    context: Context, splits: Mapping[str, Split], predictions: Mapping[str, Sequence[Prediction]]
+) -> Mapping[str, JSON] | None:
+    """Shows a few translations, and with what they were scored."""
+    if context.recipe.task.name != "nlp.translate":
+        return None
+    from plugins.nlp.watch import translations
+
+    return translations(splits, predictions)

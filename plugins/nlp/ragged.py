@@ -30,9 +30,8 @@ class Packed(NamedTuple):
 
 
 def ragged(texts: Sequence[Sequence[int]]) -> Ragged:
-    return Ragged(
-        torch.tensor([token for text in texts for token in text]), torch.tensor([len(text) for text in texts])
-    )
+    tokens = [token for text in texts for token in text]
+    return Ragged(torch.tensor(tokens, dtype=torch.int64), torch.tensor([len(text) for text in texts]))
 
 
 def padded(texts: Ragged) -> tuple[Tensor, Tensor]:

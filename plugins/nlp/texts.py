@@ -77,13 +77,8 @@ class Texts:
         return {name: Part.whole(read[name]) for name in (TRAIN, SELECT, REPORT)}
 
     def _share_out(self, source: Source, parts: Sequence[str]) -> dict[str, Part]:
+        refuse_torn_groups(self._options)
         splits = self._options.splits
-        if source.groups is not None and splits.how in ("random", "stratified"):
-            raise DataError(
-                f"data.group is {self._options.group!r}, and data.splits.how is {splits.how}, which tears groups apart:"
-                " rows of one would stand in several splits",
-                "write data.splits={how: grouped}, or leave data.group out",
-            )
         places = assign(
             splits,
             len(source.texts),
@@ -96,6 +91,17 @@ class Texts:
             where=source.where,
         )
         return {name: Part(source, places[name]) for name in (TRAIN, SELECT, REPORT) if name in places}
+
+
+def refuse_torn_groups(options: options.Texts | options.Pairs) -> None:
+    """Raises `DataError` where rows that belong together would be split by chance."""
+    how = options.splits.how
+    if options.group is not None and how in ("random", "stratified"):
+        raise DataError(
+            f"data.group is {options.group!r}, and data.splits.how is {how}, which tears groups apart:"
+            " rows of one would stand in several splits",
+            "write data.splits={how: grouped}, or leave data.group out",
+        )
 
 
 class Plain:
@@ -130,7 +136,7 @@ class Plain:
 
 def text_files(path: Path) -> list[Path]:
     """The file itself, or the *.txt files of a folder by name. Raises `DataError`."""
-    inside = _files_in(path)
+    inside = files_in(path)
     if inside is None:
         return [_file(path)]
     found = [name for name in inside if name.endswith(".txt")]
@@ -199,17 +205,12 @@ def files_of(path: str | options.Files) -> dict[str, Path]:
         named = {TRAIN: path.train, SELECT: path.select, REPORT: path.report}
         return {name: _file(Path(file).expanduser()) for name, file in named.items() if file is not None}
     found = Path(path).expanduser()
-    names = _files_in(found)
+    names = files_in(found)
     if names is None:
         return {TRAIN: _file(found)}
     files: dict[str, Path] = {}
     for split in (TRAIN, SELECT, REPORT):
-        matching = [
-            name
-            for name in names
-            if split
-            in {NAMES.get(word) for word in name.lower().replace("_", ".").replace("-", ".").split(".")}
-        ]
+        matching = called(split, names)
         if len(matching) > 1:
             raise DataError(
                 f"{found} has {len(matching)} files that could be {split}: {', '.join(matching)}",
@@ -227,7 +228,13 @@ def files_of(path: str | options.Files) -> dict[str, Path]:
     return files
 
 
-def _files_in(path: Path) -> list[str] | None:
+def called(split: str, names: Sequence[str]) -> list[str]:
+    """Those of the names of which a word is one for the split: `my_dev.csv` is called select."""
+    words = {name: name.lower().replace("_", ".").replace("-", ".").split(".") for name in names}
+    return [name for name in names if split in {NAMES.get(word) for word in words[name]}]
+
+
+def files_in(path: Path) -> list[str] | None:
     """The names of a folder's files, sorted, without hidden ones; None where it is no folder."""
     with readable(path):
         if not path.is_dir():
@@ -303,7 +310,7 @@ def table(path: Path, options: options.Texts, *, shared: bool) -> Source:
     )
 
 
-def split_columns(options: options.Texts) -> tuple[str | None, str | None, str | None]:
+def split_columns(options: options.Texts | options.Pairs) -> tuple[str | None, str | None, str | None]:
     """The columns of groups, of times, and of splits, as far as these options need or name them. Raises `DataError`."""
     how, by, group = options.splits.how, options.splits.by, options.group
     if how == "grouped":

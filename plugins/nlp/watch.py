@@ -1,15 +1,17 @@
-"""What a run says on its way: texts that are cut, and what a language model writes."""
+"""What a run says on its way: texts that are cut, what a language model writes, and translations to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from torch import nn
 
 from core.context import Context
-from core.contract import ADAPTED, SELECT, Split
+from core.contract import ADAPTED, JSON, REPORT, SELECT, Prediction, Split
+from core.data.rows import spread
 from core.prepared import Prepared
+from plugins.nlp.scores import bleu, chrf
 from plugins.nlp.tasks import LanguageModelling
 
 LOOKED_AT = 10_000
@@ -45,3 +47,25 @@ def record_sample(
         module.training = mode
     context.events.emit("sample", when=when, prompt=prompt, text=text)
     context.progress.note(f"{when} it writes, after {prompt.strip()!r}: {text!r}")
+
+
+EXAMPLES = 3
+"""Rows of `report` whose translations are shown, evenly spread."""
+
+
+def translations(
+    splits: Mapping[str, Split], predictions: Mapping[str, Sequence[Prediction]]
+) -> Mapping[str, JSON]:
+    """The signatures of the scores, and a few sources with their reference and what each contender makes of them."""
+    places = spread(range(len(splits[REPORT].rows)), EXAMPLES)
+    return {
+        "signatures": {metric.name: metric.signature() for metric in (bleu(), chrf())},
+        "examples": [
+            {
+                "source": splits[REPORT].rows[place].inputs["text"],
+                "reference": predictions[ADAPTED][place]["target"],
+                **{name: rows[place]["translation"] for name, rows in predictions.items()},
+            }
+            for place in places
+        ],
+    }

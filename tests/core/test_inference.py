@@ -10,7 +10,7 @@ import torch
 from core.contract import Row
 from core.errors import ContractError, RecipeError
 from core.evidence.scores import metric_named
-from core.inference import complete, predict, to_device
+from core.inference import by_length, complete, predict, stretch, to_device
 from core.stages.evaluate import evaluate
 
 CPU = torch.device("cpu")
@@ -125,3 +125,17 @@ def test_examples_of_about_one_length_share_a_batch_and_predictions_keep_their_o
     together = [length for batch in lengths for length in batch]
     assert together == sorted(together)
     assert len(set(together)) > 4
+
+
+def test_batches_of_the_first_examples_do_not_depend_on_those_that_follow():
+    """So that the parity check, which reads the first ones alone, makes the run's own batches of them."""
+    of_length = torch.randint(1, 100, (1003,), generator=torch.Generator().manual_seed(0))
+    for size in (1, 7, 64, 300):
+        first = stretch(size)
+        assert first >= 256
+        assert first % size == 0
+        order = by_length(of_length, size)
+        assert sorted(order) == list(range(1003))
+        assert order[:first] == by_length(of_length[:first], size)
+        assert of_length[order[:first]].tolist() == sorted(of_length[:first].tolist())
+    assert by_length(of_length[:0], 7) == []

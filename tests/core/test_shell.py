@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from core.bases import digest, save_base
+from core.bases import digest, save_base, write_tensors
 from core.components import Use
 from core.errors import BaseError, ShellError
 from core.inference import complete
@@ -54,6 +54,27 @@ def test_delta_holds_only_tensors_that_changed(stages):
     assert set(changed) == {"head.weight", "head.bias"}
     assert all(torch.equal(changed[name], toy.tuned.model.state_dict()[name]) for name in changed)
     assert delta(toy.modified.model, toy.modified.model) == {}
+
+
+class Tied(nn.Module):
+    """An output layer that is its input layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.read, self.write = nn.Embedding(5, 3), nn.Linear(3, 5)
+        self.write.weight = self.read.weight
+
+
+def test_a_tensor_that_stands_in_several_places_is_held_once(tmp_path):
+    """Under its first name; put into one place, it is in all, and the file can be written."""
+    before, after = Tied(), Tied()
+    changed = delta(before, after)
+    assert set(changed) == {"read.weight", "write.bias"}
+    write_tensors(tmp_path / "delta.safetensors", changed)
+    with torch.no_grad():
+        for name, tensor in load_file(tmp_path / "delta.safetensors").items():
+            before.state_dict()[name].copy_(tensor)
+    assert digest(before.state_dict()) == digest(after.state_dict())
 
 
 def test_delta_sees_a_change_of_one_bit_of_type_and_of_shape():
