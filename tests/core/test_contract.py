@@ -19,7 +19,7 @@ BROKEN = {
     ),
     "predictions that are no objects": (
         "predict",
-        "return ['a' for _ in outputs]",
+        "return ['a' for _ in batch['y']]",
         "contender 'base' predicted 'a' for row",
         "one JSON object a row",
     ),
@@ -45,7 +45,7 @@ BROKEN = {
 }
 ARGUMENTS = {
     "loss": "outputs, batch",
-    "predict": "outputs, batch, state",
+    "predict": "model, batch, state",
     "fit": "rows, brought",
     "metrics": "",
     "trivial": "base, splits",
