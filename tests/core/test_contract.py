@@ -13,7 +13,7 @@ BROKEN = {
     ),
     "predictions that are no JSON": (
         "predict",
-        "return [{'label': outputs[0]} for _ in outputs]",
+        "return [{'label': batch['y'][0]} for _ in batch['y']]",
         "what contender 'base' predicted is not JSON",
         ".item() or .tolist()",
     ),
