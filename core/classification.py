@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,7 +29,7 @@ class Classification:
     def __init__(self, base_labels: Literal["keep", "drop"] | None = None) -> None:
         self._base_labels = base_labels
 
-    def fit(self, rows: Sequence[Row], brought: Mapping[str, JSON]) -> dict[str, JSON]:
+    def fit(self, rows: Sequence[Row], brought: Mapping[str, JSON]) -> JSON:
         """The base's labels keep their places, and new ones follow, sorted. Where it does not say what its outputs
         mean, fewer than half of the rows' labels are among them, or they are dropped, those of the rows are all,
         sorted, of a new head."""
@@ -41,7 +41,7 @@ class Classification:
             return {"labels": sorted(found), "head": "new"}
         return {"labels": known + sorted(found - set(known))}
 
-    def edits(self, model: nn.Module, state: Mapping[str, JSON]) -> list[Mapping[str, JSON]]:
+    def edits(self, model: nn.Module, state: JSON) -> list[Mapping[str, JSON]]:
         """Classes for the labels that are new, drawn at random: of equal start, they would learn apart more slowly."""
         wanted, there = len(state["labels"]), axis_size(model, "classes")
         if "head" in state and there:
@@ -50,21 +50,19 @@ class Classification:
             return []
         return [{"edit": "grow", "axis": "classes", "to": wanted, "init": "normal"}]
 
-    def label(self, row: Row, state: Mapping[str, JSON]) -> int:
+    def label(self, row: Row, state: JSON) -> int:
         """The index of the row's target, or `UNKNOWN`."""
         labels: list[str] = state["labels"]
         return labels.index(row.target) if row.target in labels else UNKNOWN
 
-    def forward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, model: nn.Module, batch: Any) -> Tensor:
         raise NotImplementedError
 
-    def loss(self, outputs: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, float]:
+    def loss(self, outputs: Tensor, batch: Any) -> tuple[Tensor, float]:
         """Cross-entropy, in nats."""
         return functional.cross_entropy(outputs, batch["labels"], reduction="sum"), float(len(outputs))
 
-    def predict(
-        self, model: nn.Module, batch: Mapping[str, Tensor], state: Mapping[str, JSON]
-    ) -> list[Mapping[str, JSON]]:
+    def predict(self, model: nn.Module, batch: Any, state: JSON) -> list[Mapping[str, JSON]]:
         """`{"label": ..., "probability": ...}`: the likeliest label and the model's probability for it. An output that
         no label is known for is "output I"; a model without any says None."""
         outputs = self.forward(model, batch)

@@ -148,7 +148,7 @@ class Registry:
         hint = nearest(name, short | known)
         if kind == "base" and ("/" in name or "." in name or os.path.exists(name)):  # noqa: PTH110 (it does not raise)
             hint += (
-                "; a model is named behind its source, as in timm:NAME or transformers:FOLDER, and a file of weights is"
+                "; a model is named behind its source, as in SOURCE:NAME or SOURCE:FOLDER, and a file of weights is"
                 " read by {source: file, path: FILE, architecture: ...}"
             )
         raise ComponentError(f"no active plugin has a {kind} {name!r}", hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,29 +157,33 @@ def load(
         )
 
 
-PLACES = ("path", "weights", "name")
-"""The options by which base sources and datasets say where things lie."""
+PATHS = ("path", "weights")
+"""The options by which base sources and datasets say where files lie."""
+PLACES = (*PATHS, "name")
+"""The options by which a base is found. A name may be a folder's, but is no path to be looked for."""
 
 
 def _from_above(recipe: Recipe, shell: Path) -> Recipe:
     """The recipe with paths as they lead from here. A relative one led from the folder in which the run was made, most
     often one above the shell: where it leads nowhere from here, it is tried from there. Whether what is found is the
     same is for the digests to say."""
-    parents = shell.resolve().parents
-
-    def lead(value: JSON) -> JSON:
-        if isinstance(value, Mapping):
-            return {key: lead(inner) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [lead(inner) for inner in value]
-        if not isinstance(value, str) or Path(value).is_absolute() or os.path.exists(value):  # noqa: PTH110
-            return value
-        return next((str(parent / value) for parent in parents if os.path.exists(parent / value)), value)  # noqa: PTH110
 
     def led(use: Use) -> Use:
-        return replace(use, options={k: lead(v) if k in PLACES else v for k, v in use.options.items()})
+        return replace(use, options={k: _led(v, shell) if k in PATHS else v for k, v in use.options.items()})
 
     return recipe.model_copy(update={"base": led(recipe.base), "data": led(recipe.data)})
+
+
+def _led(value: JSON, shell: Path) -> JSON:
+    """A path, or those in a mapping or a list, as it leads from here or from a folder above the shell."""
+    if isinstance(value, Mapping):
+        return {key: _led(inner, shell) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_led(inner, shell) for inner in value]
+    if not isinstance(value, str) or Path(value).is_absolute() or os.path.exists(value):  # noqa: PTH110
+        return value
+    parents = shell.resolve().parents
+    return next((str(parent / value) for parent in parents if os.path.exists(parent / value)), value)  # noqa: PTH110
 
 
 def _find_base(context: Context, elsewhere: str | Path | None, architecture: str | None, shell: Path) -> Base:
@@ -194,10 +199,14 @@ def _find_base(context: Context, elsewhere: str | Path | None, architecture: str
                 "leave --base out",
             )
         use = replace(use, options={**use.options, place: str(elsewhere)})
-    source: BaseSource = context.make(use)
     try:
-        return source.load()
+        return _loaded(context, use)
     except (BaseError, DataError) as error:
+        if place == "name" and elsewhere is None:  # it may have been a folder's, there
+            above = _led(use.options[place], shell)
+            if above != use.options[place]:
+                with suppress(BaseError, DataError):
+                    return _loaded(context, replace(use, options={**use.options, place: above}))
         gone = place == "name" or (
             place is not None and not os.path.exists(Path(use.options[place]).expanduser())  # noqa: PTH110 (it does not raise)
         )
@@ -205,6 +214,11 @@ def _find_base(context: Context, elsewhere: str | Path | None, architecture: str
             here = f"the shell's base was at {use.options[place]}; --base (`base=` in Python) says where it is now"
             error.hint = f"{here}; {error.hint}" if error.hint else here
         raise
+
+
+def _loaded(context: Context, use: Use) -> Base:
+    source: BaseSource = context.make(use)
+    return source.load()
 
 
 def _resolve(folder: Path, provenance: Mapping[str, Any], plugin_files: Sequence[Path]) -> Resolved:

@@ -8,18 +8,14 @@ from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from core.contract import JSON, Base, Contender, Metric, Row, Split
+from core.classification import Classification
+from core.contract import JSON, Base, Contender, Row, Split
 from core.edits import axis_size
 from core.errors import BaseError, DataError
-from core.metrics import Accuracy
 from plugins.nlp import options, rivals
 from plugins.nlp.ragged import Ragged, ragged
 from plugins.nlp.tokens import unpack
-
-UNKNOWN = -1
-"""The index of a label that the state does not list; such an example is predicted, never trained on."""
 
 LONGEST = 1_000_000
 """Bytes of a text that a user gives, at most."""
@@ -48,11 +44,12 @@ class Batch(TypedDict):
     labels: Tensor
 
 
-class Classify:
+class Classify(Classification):
     """The task `classify`: a text in, one of the labels out. A row's `inputs` is `{"text": ...}`, its `target` the
     label's name."""
 
     def __init__(self, options: options.Classify) -> None:
+        super().__init__(options.base_labels)
         self._options = options
 
     def fit(self, rows: Sequence[Row], brought: Mapping[str, JSON]) -> State:
@@ -87,9 +84,11 @@ class Classify:
 
     def encode(self, row: Row, state: State) -> Example:
         encoding = unpack(state["tokenizer"], state["longest"]).encode(row.inputs["text"])
-        labels = state["labels"]
-        label = labels.index(row.target) if row.target in labels else UNKNOWN
-        return {"ids": encoding.ids or [0], "label": label, "cut": bool(encoding.overflowing)}
+        return {
+            "ids": encoding.ids or [0],
+            "label": self.label(row, state),
+            "cut": bool(encoding.overflowing),
+        }
 
     def collate(self, examples: Sequence[Example], rng: torch.Generator) -> Batch:
         return {
@@ -102,28 +101,9 @@ class Classify:
         logits: Tensor = model(batch["texts"])
         return logits
 
-    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, float]:
-        """Cross-entropy, in nats."""
-        return functional.cross_entropy(outputs, batch["labels"], reduction="sum"), float(len(outputs))
-
-    def predict(self, model: nn.Module, batch: Batch, state: State) -> list[Mapping[str, JSON]]:
-        """`{"label": ..., "probability": ...}`: the likeliest label and the model's probability for it. A base that
-        knows no labels says None."""
-        outputs = self.forward(model, batch)
-        if not outputs.shape[1]:
-            return [{"label": None, "probability": 0.0}] * len(outputs)
-        probability, index = outputs.softmax(1).max(1)
-        return [
-            {"label": state["labels"][i], "probability": round(p, 6)}
-            for i, p in zip(index.tolist(), probability.tolist(), strict=True)
-        ]
-
     def parse(self, inputs: Sequence[str], state: State) -> list[Row]:
         """Each input is a text, or `@PATH`, a UTF-8 file with one text. Raises `DataError`."""
         return [Row({"text": given_text(given, LONGEST)}) for given in inputs]
-
-    def metrics(self) -> list[Metric]:
-        return [Accuracy()]
 
     def trivial(self, base: Base, splits: Mapping[str, Split]) -> list[Contender]:
         return rivals.trivial(base, splits)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from core.contract import JSON, Base, Contender, Metric, Row, Split
 from core.data.rows import spread
-from core.errors import BaseError, DataWarning
+from core.errors import BaseError, DataError, DataWarning
 from plugins.nlp import options, word_by_word
 from plugins.nlp.classify import given_text
 from plugins.nlp.ragged import Ragged, ragged
@@ -127,14 +127,16 @@ class Translate:
         if row.target is not None and state["target"] is not None:
             written = unpack(state["target"], state["longest"]).encode(row.target)
             target += written.ids
-            if written.overflowing:
+            if written.overflowing:  # a sentence that goes on does not end here
                 cut = True
+                while target[1:] and written.special_tokens_mask[len(target) - 2]:
+                    target.pop()
             elif state["end"] is not None:
                 target.append(state["end"])
         return {"source": source.ids or [0], "target": target, "cut": cut}
 
     def length(self, example: Example) -> int:
-        """By the source first; among sources of one length by the translation."""
+        """A key to sort by: the source's tokens first, and among sources of one length those of the translation."""
         return len(example["source"]) << 16 | len(example["target"])
 
     def collate(self, examples: Sequence[Example], rng: torch.Generator) -> Batch:
@@ -171,6 +173,8 @@ class Translate:
         """Each input is a sentence, or `@PATH`, a UTF-8 file with one. One that is cut is told. Raises `DataError`."""
         rows = [Row({"text": given_text(given, LONGEST).strip()}) for given in inputs]
         for given, row in zip(inputs, rows, strict=True):
+            if not row.inputs["text"]:
+                raise DataError(f"{given!r} is no sentence: nothing is in it", "give one, or leave it out")
             if self.encode(row, state)["cut"]:
                 warnings.warn(
                     f"{given[:60]!r} is longer than {state['longest']} tokens, and only so much of it is translated",

@@ -37,8 +37,8 @@ class UserVectors(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Directions at random: nobody is like anybody."""
-        nn.init.normal_(self.vectors)
+        """Nothing is known of anybody: what is left is the graph alone."""
+        nn.init.zeros_(self.vectors)
 
     def directions(self) -> Tensor:
         """(people, dimensions) of length 1, or 0 where nothing is known."""

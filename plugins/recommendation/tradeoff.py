@@ -7,31 +7,33 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from core.contract import ADAPTED, JSON, REPORT, Split
+from core.contract import ADAPTED, JSON, SELECT, Split
 from core.evidence.scores import score
 from core.inference import complete, predict, without_inputs
+from plugins.recommendation.diversity import COVERAGE, DISTANCE, NOVELTY
 from plugins.recommendation.link_prediction import LinkPrediction
 from plugins.recommendation.options import LinkPrediction as Options
+from plugins.recommendation.ranking import NDCG
 
 if TYPE_CHECKING:
     from core.context import Context
 
 SETTINGS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-SHOWN = ("ndcg@10", "coverage@10", "novelty@10", "distance@10")
+SHOWN = (NDCG.name, COVERAGE.name, NOVELTY.name, DISTANCE.name)
 WIDE, HIGH, EDGE = 220, 150, 34
 """Of a panel, in pixels."""
 
 
 def tradeoff(context: Context, model: nn.Module, splits: Mapping[str, Split]) -> dict[str, JSON]:
-    """The adapted model's scores on `report` at each of `SETTINGS`, by metric, and, in a run that has a folder, the
-    file with their curves below it."""
-    report = splits[REPORT]
-    rows = without_inputs(report.rows)
+    """The adapted model's scores on `select` at each of `SETTINGS`, by metric, and, in a run that has a folder, the
+    file with their curves below it. A setting is chosen by it, so it is not of `report`."""
+    split = splits[SELECT]
+    rows = without_inputs(split.rows)
     found: dict[str, list[float]] = {name: [] for name in SHOWN}
     for setting in SETTINGS:
         task = LinkPrediction(Options(diversity=setting))
         size = context.recipe.evaluate.batch_size
-        answers = complete(predict(task, model, report, context.device, size), rows, ADAPTED)
+        answers = complete(predict(task, model, split, context.device, size), rows, ADAPTED)
         for metric in task.metrics():
             if metric.name in found:
                 found[metric.name].append(round(score(metric, answers), 4))

@@ -105,11 +105,14 @@ def find(path: Path, options: options.Boxes) -> Annotated:
             if file.suffix.lower() in PICTURES and not file.name.startswith("."):
                 known.setdefault(file.stem, []).append(file)
         described = {file.stem: file for file in sorted((path / ANNOTATIONS).glob("*.xml"))}
-        lists = {
-            NAMES[file.stem.lower()]: file
-            for file in sorted((path / LISTS).glob("*.txt"))
-            if file.stem.lower() in NAMES
-        }
+        lists: dict[str, Path] = {}
+        for file in sorted((path / LISTS).glob("*.txt")):
+            split = NAMES.get(file.stem.lower())
+            if split is not None and lists.setdefault(split, file) != file:
+                raise DataError(
+                    f"{path / LISTS}: {lists[split].name} and {file.name} are both lists of {split!r}",
+                    "take one of them away",
+                )
     return _Reader(path, known, described, options).read(lists)
 
 
@@ -178,15 +181,8 @@ class _Reader:
     def _picture(
         self, stem: str, annotation: Path | None, content: voc.Annotation | None, named_by: str
     ) -> Path:
-        """The picture of that name, or the one that the annotation names."""
+        """The picture of that name."""
         here = self._pictures.get(stem, [])
-        if not here and content is not None and content.picture is not None:
-            # A name alone: what an annotation says is no path to anywhere.
-            here = [
-                file
-                for file in self._pictures.get(Path(content.picture).stem, [])
-                if file.name == Path(content.picture).name
-            ]
         if len(here) > 1:
             names = ", ".join(file.name for file in here)
             raise DataError(f"{named_by}{self._root / IMAGES}: {names} have one name", "rename all but one")

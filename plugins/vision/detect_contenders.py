@@ -133,6 +133,8 @@ def guessed_class(
         boxes, labels = truth(row)
         seen.append(looks(image_of(row, "a contender"), boxes))
         names += labels
+    if not names:
+        return Rival("guessed_class", nothing)
     inputs = np.concatenate(seen)
     found: dict[str, tuple[Floats, Floats]] = {}
 
@@ -160,6 +162,11 @@ def guessed_class(
         return Rival("guessed_class", find)
 
     return _best([partial(candidate, penalty) for penalty in PENALTIES], select)
+
+
+def nothing(row: Row) -> tuple[Floats, Sequence[str], Floats]:
+    """What is found where no box was there to learn from."""
+    return np.zeros((0, 4)), [], np.zeros(0)
 
 
 def _found_by(task: Detect, model: nn.Module, state: State, row: Row) -> tuple[Floats, Floats]:
@@ -211,6 +218,8 @@ def blobs(train: Sequence[Row], select: Sequence[Row]) -> Rival:
     mean colours, in the blob and around it, of which class each is, or of none, and how large its box is; `select`
     chooses how much boxes may overlap."""
     sizes = np.concatenate([boxes[:, 2:] - boxes[:, :2] for boxes, _ in map(truth, train)])
+    if not len(sizes):
+        return Rival("blobs", nothing)
     sides = np.sqrt(sizes.clip(min=1).prod(1))
     # The Laplacian answers most to a disk of radius r at the scale r / sqrt(2).
     least, most = np.quantile(sides, [0.01, 0.99]) / 2 / math.sqrt(2)
@@ -229,7 +238,7 @@ def blobs(train: Sequence[Row], select: Sequence[Row]) -> Rival:
             np.log((own[:, 2:] - own[:, :2]).clip(min=1)) - np.log(found.scales[matched])[:, None]
         )
     if not any(names):
-        return Rival("blobs", lambda row: (np.zeros((0, 4)), [], np.zeros(0)))
+        return Rival("blobs", nothing)
     trees = {"n_estimators": 100, "min_samples_leaf": 3, "random_state": 0}
     kind = ExtraTreesClassifier(**trees).fit(np.concatenate(seen), names)
     large = ExtraTreesRegressor(**trees).fit(np.concatenate(seen_of_boxes), np.concatenate(log_sides))

@@ -40,6 +40,8 @@ class Detector(nn.Module):
     classes: int
     anchors: Anchors | None
     """What it compares boxes with, where they can be changed; None where they are its own affair."""
+    has_new_boxes = False
+    """Whether an edit has changed either; what a recipe's own edit has said is not said again by the task."""
 
     def forward(self, images: Tensor, truths: Sequence[Truth] | None = None) -> Losses | list[Found]:
         """With truths, one an image, `Losses`; without, what is found in each."""

@@ -126,9 +126,17 @@ class NewBoxes:
             )
         if not any(self._anchors):
             raise EditError("new_boxes: no level has an anchor", "give one at least")
+        for level, (old, new) in enumerate(zip(model.anchors or [], self._anchors, strict=True)):
+            if new and not old:
+                raise EditError(
+                    f"new_boxes: level {level} has no anchor any more, that new ones could begin as",
+                    "leave it empty, or give all anchors in one edit",
+                )
 
     def apply(self, model: nn.Module) -> nn.Module:
-        return cast(Detector, model).renewed(self._classes, self._anchors)
+        renewed = cast(Detector, model).renewed(self._classes, self._anchors)
+        renewed.has_new_boxes = True
+        return renewed
 
     def describe(self) -> str:
         if self._anchors is None:

@@ -46,7 +46,7 @@ def drawn(context: Context, predictions: Mapping[str, Sequence[Prediction]]) -> 
         paths.append(path.relative_to(context.folder).as_posix())
     return {
         "pictures": paths,
-        "colours": {TRUE: "what is there", **{colours[label]: label for label in labels}},
+        "colours": {"what is there": TRUE, **colours},
     }
 
 

@@ -212,7 +212,9 @@ def published(name: str) -> tuple[dict[str, Tensor], str]:
     weights = _weights(name)
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
-        tensors: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+        tensors: dict[str, Tensor] = weights.get_state_dict(
+            progress=False, check_hash=True, weights_only=True
+        )
     except Exception as error:  # network, cache and file errors have no common parent
         line = next(iter(str(error).splitlines()), "")
         raise BaseError(

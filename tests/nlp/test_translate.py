@@ -22,7 +22,7 @@ from transformers import (
 import core
 from benchmarks.endtoend.setting import prepare
 from core.contract import Base, Row
-from core.errors import BaseError, DataWarning, EditError
+from core.errors import BaseError, DataError, DataWarning, EditError
 from core.losses import CrossEntropy
 from core.options import CrossEntropy as CrossEntropyOptions
 from plugins.nlp import options
@@ -320,6 +320,8 @@ def test_an_input_is_a_sentence_or_a_file_and_what_is_cut_is_told(
     ]
     with pytest.warns(DataWarning, match="'film film .* is longer than 24 tokens"):
         task.parse(["film " * 30], state)
+    with pytest.raises(DataError, match="'   ' is no sentence"):
+        task.parse(["   "], state)
 
 
 # --- encoder-decoders as they are --------------------------------------------------------------------------

@@ -33,6 +33,13 @@ def folder(tmp_path: Path) -> Path:
     return voc(tmp_path / "voc", 8, lists=LISTS)
 
 
+def test_two_lists_of_one_split_are_refused(folder: Path) -> None:
+    """Instead of the last one."""
+    (folder / "ImageSets" / "Main" / "valid.txt").write_text("spot7\n")
+    with pytest.raises(DataError, match=r"val\.txt and valid\.txt are both lists of 'select'"):
+        boxes(folder).rows()
+
+
 def test_the_lists_say_which_picture_is_in_which_split(folder: Path) -> None:
     """Rows are streamed: files, with boxes and classes as JSON."""
     splits = boxes(folder).rows()

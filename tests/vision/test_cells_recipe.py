@@ -94,7 +94,7 @@ def test_pictures_with_boxes_are_in_the_record(finished: Run) -> None:
     if not any(score >= 0.5 for score in row["scores"]):  # else another box may lie over it
         assert (drawn[upper, left:right] == 0).all()
         assert (drawn[upper:lower, left] == 0).all()
-    assert shown["colours"]["black"] == "what is there"
+    assert shown["colours"]["what is there"] == "black"
 
 
 def test_the_shell_scores_the_same_and_predicts_new_pictures(finished: Run, tmp_path: Path) -> None:

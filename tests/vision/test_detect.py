@@ -16,6 +16,7 @@ from plugins.vision import options
 from plugins.vision.annotated import Boxes
 from plugins.vision.detect import Detect
 from plugins.vision.detectors import Detector, Found
+from plugins.vision.edits import NewBoxes
 from plugins.vision.geometry import Decode, Flip, RandomCrop, Resize
 from plugins.vision.ssd import SlimDetector
 
@@ -77,6 +78,8 @@ def test_the_edits_name_the_classes_and_the_anchors_by_level(task: Detect, rows:
     assert edit["edit"] == "vision.new_boxes"
     assert edit["classes"] == 2
     assert sorted(size for level in edit["anchors"] for size in level) == sorted(map(list, state["anchors"]))
+    by_recipe = NewBoxes(options.NewBoxes(classes=2, anchors=[[(9, 9)], [], [], []]))
+    assert task.edits(by_recipe.apply(SlimDetector()), state) == []
     with pytest.raises(EditError, match="Linear is no detector"):
         task.edits(nn.Linear(1, 1), state)
 

@@ -138,3 +138,10 @@ def test_what_a_box_looks_like_is_its_size_and_its_colours() -> None:
 def test_the_made_up_spots_have_the_sizes_that_they_say() -> None:
     """Else the tests above would claim nothing."""
     assert SIDES["rose"] == 2 * SIDES["leaf"]
+
+
+def test_where_no_picture_has_a_box_nothing_is_found(splits: dict[str, Sequence[Row]]) -> None:
+    """Instead of an error after training."""
+    rows = [replace(row, target={"boxes": [], "labels": []}) for row in splits["train"][:3]]
+    found = blobs(rows, rows)
+    assert [row["boxes"] for row in found.predict(rows)] == [[], [], []]

@@ -150,6 +150,14 @@ def test_new_boxes_that_do_not_fit_are_refused(model: nn.Module, given: dict[str
         NewBoxes(options.NewBoxes.model_validate(given)).validate(model)
 
 
+def test_a_level_that_was_left_empty_cannot_be_filled_again() -> None:
+    """Nothing is there that its anchors could begin as."""
+    model = NewBoxes(options.NewBoxes(classes=2, anchors=[[(9, 9)], [], [], []])).apply(SlimDetector())
+    again = NewBoxes(options.NewBoxes(classes=2, anchors=[[(9, 9)], [(40, 40)], [], []]))
+    with pytest.raises(EditError, match="level 1 has no anchor any more"):
+        again.validate(model)
+
+
 def test_sizes_go_to_the_level_that_was_trained_for_such(detector: SlimDetector) -> None:
     """By the published sizes: 10 to 24, 32 and 48, 64 and 96, 128 to 256."""
     levels = detector.by_level([(12, 14), (45, 50), (90, 90), (300, 200), (20, 20)])

@@ -1,0 +1,1 @@
+"""Spoken digits, adapted to a new speaker: a plugin for taoke."""
