@@ -146,7 +146,10 @@ class _Reader:
                 f"{self._root / LISTS}: it has {there} and no train.txt", "add it, or take the folder away"
             )
         else:
-            for stem in sorted({*self._pictures, *self._described}):
+            for stem in sorted(self._described):
+                self._take(stem, TRAIN, "")
+            taken = {path.stem for path in self._found.paths}
+            for stem in sorted(set(self._pictures) - taken):
                 self._take(stem, TRAIN, "")
         if not self._found.paths:
             raise DataError(f"{self._root}: no picture with an annotation is there", "check data.path")
@@ -181,8 +184,15 @@ class _Reader:
     def _picture(
         self, stem: str, annotation: Path | None, content: voc.Annotation | None, named_by: str
     ) -> Path:
-        """The picture of that name."""
+        """The picture of that name, or the one that the annotation names."""
         here = self._pictures.get(stem, [])
+        if not here and content is not None and content.picture is not None:
+            # A name alone: what an annotation says is no path to anywhere.
+            here = [
+                file
+                for file in self._pictures.get(Path(content.picture).stem, [])
+                if file.name == Path(content.picture).name
+            ]
         if len(here) > 1:
             names = ", ".join(file.name for file in here)
             raise DataError(f"{named_by}{self._root / IMAGES}: {names} have one name", "rename all but one")

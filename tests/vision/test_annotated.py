@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -212,6 +213,11 @@ def test_a_picture_is_found_by_the_name_its_annotation_gives(folder: Path) -> No
     )
     write(folder, "spot3", content)
     assert boxes(folder).rows()["train"][3].inputs["image"].path.name == "renamed.png"
+    shutil.rmtree(folder / "ImageSets")
+    splits = boxes(folder, splits={"how": "random", "select": 2, "report": 2}).rows()
+    names = [row.inputs["image"].path.name for rows in splits.values() for row in rows]
+    assert len(names) == 8  # once, with its boxes, and not again as a picture without an annotation
+    assert "renamed.png" in names
 
 
 def test_a_picture_on_its_side_is_measured_as_it_is_seen(folder: Path) -> None:
