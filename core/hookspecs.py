@@ -100,7 +100,7 @@ def taoke_illustrate(
     model: nn.Module,
     splits: Mapping[str, Split],
     predictions: Mapping[str, Sequence[Prediction]],
-) -> Mapping[str, JSON] | None:
+) -> Mapping[str, JSON]:
     """What a person would look at beside the scores: pictures, samples, curves. Called once every contender has
     predicted `report`: `predictions` has their rows by contender, with ids and targets; `model` is the adapted one.
     What it returns is kept in the run's record under names of its own, and files go into a folder below

@@ -8,7 +8,6 @@ import pickle
 import random
 import sys
 import tempfile
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +106,10 @@ def global_state(subject: Subject) -> None:
         raise Violation(f"it changes {', '.join(changed)} of the whole process")
 
 
+OF_LIBRARIES = ("CUBLAS_", "KMP_", "TORCHINDUCTOR_")
+"""What torch and its like set in the environment when they are imported."""
+
+
 def process_state() -> dict[str, Any]:
     return {
         "torch's generator": torch.get_rng_state(),
@@ -116,8 +119,7 @@ def process_state() -> dict[str, Any]:
         "the number of threads": torch.get_num_threads(),
         "gradients' mode": torch.is_grad_enabled(),
         "the working directory": str(Path.cwd()),
-        "the environment": {k: v for k, v in os.environ.items() if k != "CUBLAS_WORKSPACE_CONFIG"},
-        "the warnings' filters": list(warnings.filters),
+        "the environment": {k: v for k, v in os.environ.items() if not k.startswith(OF_LIBRARIES)},
         "the import path": list(sys.path),
     }
 

@@ -825,7 +825,7 @@ def test_run_from_a_foreign_checkpoint_seals_a_shell_that_is_found_again(run_fro
     gone = evaluated()
     assert gone.code == 2
     assert f"there is no file {path}" in gone.error["message"]
-    assert "--base (`base=` in Python) names the path of the same base elsewhere" in gone.error["hint"]
+    assert "--base (`base=` in Python) says where it is now" in gone.error["hint"]
 
     found = evaluated("--base", elsewhere)
     assert found.code == 0, found
@@ -889,7 +889,7 @@ def test_base_with_a_name_and_no_path_is_found_under_another_name(shell_copy, to
     with pytest.raises(BaseError, match="no hub answers for gone") as caught:
         load_shell(shell_copy, plugin_files=plugins)
     assert caught.value.hint.startswith(
-        "go online; --base (`base=` in Python) names the name of the same base"
+        "the shell's base was at gone; --base (`base=` in Python) says where it is now; go online"
     )
     loaded = load_shell(shell_copy, plugin_files=plugins, base="there")
     before = load_shell(toy_run.shell, plugin_files=[TOY])

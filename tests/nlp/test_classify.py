@@ -18,9 +18,10 @@ import core
 from core.contract import Base, Row, Split
 from core.edits.grow import Grow
 from core.errors import BaseError, DataError, DataWarning
+from core.metrics import Accuracy
 from core.options import Grow as GrowOptions
 from plugins.nlp import options, rivals
-from plugins.nlp.classify import Accuracy, Classify
+from plugins.nlp.classify import Classify
 from plugins.nlp.encoders import Transformers
 
 RNG = torch.Generator()

@@ -66,11 +66,12 @@ def test_every_contender_is_judged_for_accuracy_and_variety(run: Run) -> None:
 
 
 def test_both_curves_are_in_the_record(run: Run) -> None:
-    """The first setting is the run's own, so its scores are those of the adapted model; then variety grows."""
+    """On `select`. The first setting is the run's own, so its scores are those of the shell; then variety grows."""
+    scores = core.load(run.shell).evaluate("select")
     kept = json.loads((run.folder / "evidence.json").read_text())["illustrations"]["diversity"]
     assert kept["setting"] == list(SETTINGS)
     for metric in ("ndcg@10", "coverage@10", "novelty@10", "distance@10"):
-        assert kept[metric][0] == pytest.approx(run.contenders["adapted"][metric], abs=1e-4)
+        assert kept[metric][0] == pytest.approx(scores[metric], abs=1e-4)
         assert len(kept[metric]) == len(SETTINGS)
     assert kept["distance@10"][-1] > kept["distance@10"][0]
     assert kept["ndcg@10"][-1] < kept["ndcg@10"][0]
