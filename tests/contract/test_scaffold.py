@@ -85,7 +85,9 @@ def test_a_new_task_takes_less_than_sixty_lines_of_its_author(tmp_path: Path) ->
     assert len(lines) < 60
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["task", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != "task")]
+)
 def test_a_new_package_runs_and_keeps_the_contract(kind: str, tmp_path: Path) -> None:
     """On the path with metadata as pip writes them; the kit is run as a user would."""
     new("acme", kind, tmp_path)
