@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from core import hookspecs
-from core.components import Registry, import_attribute
+from core.components import import_attribute
 from core.contract import API, KINDS, Component
 from core.errors import PluginError, RecipeError, TaokeError, nearest
 from core.loader import import_file, import_installed, installed
@@ -213,7 +213,6 @@ def components(subject: Subject) -> None:
 
 def options(subject: Subject) -> None:
     """Forbids unknown keys, gives a JSON schema, keeps its values through JSON, and imports nothing that takes long."""
-    registry = Registry()
     for component in components_of(subject):
         if component.options is None:
             continue
@@ -233,7 +232,6 @@ def options(subject: Subject) -> None:
                 raise Violation(f"{what} do not come back from JSON: {error.errors()[0]['msg']}") from error
             if once != again:
                 raise Violation(f"{what} change on the way through JSON: {once} becomes {again}")
-    del registry
     modules = {c.options.partition(":")[0] for c in components_of(subject) if c.options}
     entry = _imported(subject).__name__
     try:

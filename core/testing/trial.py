@@ -177,7 +177,7 @@ class Subject:
         order = [self.name, *named] if first else [*named, self.name]
         order = [*order, *others] if first else [*others, *order]
         files = [path for path in (self.file, Path(host.__file__)) if path is not None]
-        if setting.content.get("task") == host.RECIPE["task"] or self.uses_host(setting):
+        if self.uses_host(setting):
             order.append("host")
         else:
             files = [path for path in files if path == self.file]
