@@ -25,6 +25,8 @@ COCO = 91
 """Outputs of the published models: COCO's numbers of classes, and 0 for the background."""
 OTHERS = ("keypointrcnn", "maskrcnn")
 """Their training wants keypoints or masks besides boxes."""
+WITHOUT_EPS = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
+"""torchvision's frozen normalisation divides by √variance in these, by √(variance + 1e-5) in the others."""
 
 Arguments = Mapping[str, bool | int | float | str]
 
@@ -37,15 +39,19 @@ class TorchvisionDetector(Detector):
         name: as torchvision names it.
         outputs: classes, with the background.
         arguments: more of the architecture's.
+        frozen: batch normalisation learns nothing, neither statistics nor factors, as in torchvision's own where they
+            begin with trained weights.
     """
 
     anchors: Anchors | None = None
 
-    def __init__(self, name: str, outputs: int, arguments: Arguments) -> None:
+    def __init__(self, name: str, outputs: int, arguments: Arguments, *, frozen: bool = False) -> None:
         super().__init__()
-        self.name, self.outputs, self.arguments = name, outputs, dict(arguments)
+        self.name, self.outputs, self.arguments, self.frozen = name, outputs, dict(arguments), frozen
         self.classes = outputs - 1
         self.detector = built(name, outputs, arguments)
+        if frozen:
+            freeze_norms(self.detector, eps=0.0 if name in WITHOUT_EPS else 1e-5)
         self.structure = Structure(head=sorted(f"detector.{part}" for part in heads(name, arguments)))
 
     def forward(self, images: Tensor, truths: Sequence[Truth] | None = None) -> Losses | list[Found]:
@@ -61,7 +67,7 @@ class TorchvisionDetector(Detector):
         """Everything whose size depends on the classes is new; all else is kept."""
         with torch.random.fork_rng(devices=[]):
             seed_torch(torch.device("cpu"), derive_seed(0, "vision.new_boxes", self.name, classes))
-            made = TorchvisionDetector(self.name, classes + 1, self.arguments)
+            made = TorchvisionDetector(self.name, classes + 1, self.arguments, frozen=self.frozen)
         new = heads(self.name, self.arguments)
         kept = {name: tensor for name, tensor in self.detector.state_dict().items() if name not in new}
         made.detector.load_state_dict(kept, strict=False)
@@ -79,28 +85,33 @@ class Torchvision:
         `ComponentError` without torchvision."""
         o = self._options
         check_name(o.name)
+        what, outputs = f"base {o.name!r}", COCO
+        tensors: Mapping[str, Tensor] | None = None
         notes: list[str] = []
-        outputs = COCO
+        origin = f"torchvision's {o.name} with fresh weights"
         if o.weights is not None:
-            path, what = Path(o.weights).expanduser(), f"base {o.name!r}"
+            path = Path(o.weights).expanduser()
             tensors, notes = read_foreign(path, None, what)
             outputs = outputs_in(tensors, o.name, o.arguments)
-            model = TorchvisionDetector(o.name, outputs, o.arguments)
-            _, more = fit(model.detector, tensors, f"{what}: {path}")
-            origin = f"torchvision's {o.name}, with weights from {path.name}"
+            what, origin = f"{what}: {path}", f"torchvision's {o.name}, with weights from {path.name}"
+            if not o.licence:
+                notes = [*notes, "the weights' licence is not known; base.licence says it"]
+        elif o.pretrained:
+            tensors, origin = published(o.name)
+        make = partial(
+            TorchvisionDetector, o.name, outputs, o.arguments, frozen=tensors is not None and are_frozen(tensors)
+        )
+        with torch.random.fork_rng(devices=[]):
+            seed_torch(torch.device("cpu"), 0)  # the same in each process
+            model = make()
+        if tensors is not None:
+            notes = [*notes, *fit(model.detector, tensors, what)[1]]
+        if model.frozen:
             notes = [
                 *notes,
-                *more,
-                *([] if o.licence else ["the weights' licence is not known; base.licence says it"]),
+                "its batch normalisation keeps its statistics and factors, as it was trained; a model of fresh weights"
+                " (`scratch`) is without any",
             ]
-        else:
-            with torch.random.fork_rng(devices=[]):
-                seed_torch(torch.device("cpu"), 0)  # the same in each process
-                model = TorchvisionDetector(o.name, outputs, o.arguments)
-            origin = f"torchvision's {o.name} with fresh weights"
-            if o.pretrained:
-                tensors, origin = published(o.name)
-                _, notes = fit(model.detector, tensors, f"base {o.name!r}")
         labels = self._labels(outputs)
         as_it_is: dict[str, JSON] = {"vision.standardise": {"subtract": [0.0] * 3, "divide": [1.0] * 3}}
         return Base(
@@ -109,7 +120,7 @@ class Torchvision:
             spdx(o.licence),
             origin,
             {**as_it_is, "task": {"labels": labels}} if labels else as_it_is,
-            partial(TorchvisionDetector, o.name, outputs, o.arguments),
+            make,
             notes,
         )
 
@@ -171,6 +182,22 @@ def built(name: str, outputs: int, arguments: Arguments) -> nn.Module:
             f"{nearest(strange[0], known)}; see base.arguments",
         )
     return model
+
+
+def are_frozen(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether weights were trained with frozen batch normalisation: only what gathers statistics counts its batches."""
+    names = [name.rpartition(".")[2] for name in tensors]
+    return "running_mean" in names and "num_batches_tracked" not in names
+
+
+def freeze_norms(model: nn.Module, eps: float) -> None:
+    """`FrozenBatchNorm2d` in place of each `BatchNorm2d`."""
+    from torchvision.ops import FrozenBatchNorm2d
+
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, FrozenBatchNorm2d(child.num_features, eps))
 
 
 def heads(name: str, arguments: Arguments) -> Mapping[str, int]:

@@ -14,7 +14,7 @@ from plugins.vision import options
 from plugins.vision.detect import Detect
 from plugins.vision.detectors import Losses, Truth
 from plugins.vision.edits import NewBoxes
-from plugins.vision.torchvision_detectors import Torchvision, TorchvisionDetector, published
+from plugins.vision.torchvision_detectors import Torchvision, TorchvisionDetector, freeze_norms, published
 
 pytest.importorskip("torchvision")
 
@@ -79,6 +79,44 @@ def test_weights_from_a_file_say_how_many_classes_they_are_for(
     assert base.fresh().state_dict().keys() == base.model.state_dict().keys()
     with pytest.raises(BaseError, match="names 1 classes, and the model finds 3"):
         Torchvision(options.Detector(name=SMALL, weights=str(file), labels=["a"])).load()
+
+
+def test_weights_that_were_trained_with_frozen_normalisation_keep_it(tmp_path: Path) -> None:
+    """Which a file says by counting no batches: then training changes no statistics, neither as it is nor with new
+    classes; weights that do count them get normalisation that learns."""
+    made = TorchvisionDetector(LARGER, 3, {}, frozen=True)
+    file = tmp_path / "weights.pth"
+    torch.save(made.detector.state_dict(), file)
+    base = Torchvision(options.Detector(name=LARGER, weights=str(file))).load()
+    assert isinstance(base.model, TorchvisionDetector)
+    assert any("keeps its statistics" in note for note in base.notes)
+    assert base.fresh is not None
+    assert base.fresh().state_dict().keys() == base.model.state_dict().keys()
+    for model in (base.model, base.model.renewed(5, None)):
+        statistics = {name: t.clone() for name, t in model.state_dict().items() if "running" in name}
+        assert len(statistics) > 10
+        model.train()(torch.rand(2, 3, 120, 160), [TRUTH, NOTHING])
+        assert all(torch.equal(model.state_dict()[name], before) for name, before in statistics.items())
+    torch.save(TorchvisionDetector(LARGER, 3, {}).detector.state_dict(), file)
+    learning = Torchvision(options.Detector(name=LARGER, weights=str(file))).load().model
+    assert isinstance(learning, TorchvisionDetector)
+    assert not learning.frozen
+
+
+def test_frozen_normalisation_is_torchvisions_own() -> None:
+    """A backbone as torchvision makes it gives the same as one whose normalisation was frozen here."""
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+    torch.manual_seed(0)
+    theirs = resnet_fpn_backbone(backbone_name="resnet18", weights=None)
+    ours = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=torch.nn.BatchNorm2d)
+    freeze_norms(ours, eps=1e-5)
+    state = {name: torch.rand_like(tensor) for name, tensor in theirs.state_dict().items()}
+    for model in (theirs, ours):
+        model.load_state_dict(state)
+    image = torch.rand(1, 3, 64, 64)
+    found, expected = ours.train()(image), theirs.train()(image)
+    assert all(torch.equal(found[level], expected[level]) for level in expected)
 
 
 def test_names_that_torchvision_has_not_are_told(fresh: TorchvisionDetector) -> None:
