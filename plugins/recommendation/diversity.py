@@ -16,11 +16,12 @@ Weighted = Callable[[NDArray[np.float64]], float]
 
 
 class Coverage:
-    """The share of the people whom a contender can recommend (`people` in its rows) that it recommends to anybody:
-    catalogue coverage (Ge, Delgado-Battenfeld and Jannach 2010, https://doi.org/10.1145/1864708.1864761). A resample
-    has fewer different rows than the split, and so covers less: read its intervals as those of a smaller split."""
+    """How many different people are recommended to anybody: aggregate diversity (Adomavicius and Kwon 2012,
+    https://doi.org/10.1109/TKDE.2011.15). It is a number and no share, since contenders do not all know the same people.
+    A resample has fewer different rows than the split, and so covers less: read its intervals as those of a smaller
+    split."""
 
-    name, unit, higher_is_better = f"coverage@{TOP}", "share", True
+    name, unit, higher_is_better = f"coverage@{TOP}", "people", True
 
     def corpus(self, rows: Sequence[Prediction]) -> Weighted:
         names = [name for row in rows for name in row["recommended"]]
@@ -28,12 +29,11 @@ class Coverage:
         _, person = np.unique(names, return_inverse=True)
         order = np.argsort(person, kind="stable")
         owner, begins = owner[order], np.flatnonzero(np.diff(person[order], prepend=-1))
-        people = max((row["people"] for row in rows), default=0)
 
         def score(weights: NDArray[np.float64]) -> float:
             if not len(names):
                 return float("nan")
-            return int(np.logical_or.reduceat(weights[owner] > 0, begins).sum()) / people
+            return float(np.logical_or.reduceat(weights[owner] > 0, begins).sum())
 
         return score
 

@@ -48,7 +48,7 @@ class Graph:
         diversity: float,
     ) -> list[dict[str, JSON]]:
         """As `ranking.recommend`, of all people but oneself and those to whom one links. Each row also has `history`,
-        to whom the person links, and `people`, how many are known: the measures of variety are worked out from these.
+        to whom the person links: the measures of variety are worked out from these.
 
         Args:
             scores: (rows, people).
@@ -65,7 +65,6 @@ class Graph:
         )
         for row, has in zip(found, linked != 0, strict=True):
             row["history"] = [self.people[i] for i in np.flatnonzero(has).tolist()]
-            row["people"] = len(self.people)
         return found
 
     def _varied(self, diversity: float) -> Rerank:
