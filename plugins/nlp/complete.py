@@ -18,7 +18,8 @@ from core.data.tables import column_names
 from core.errors import BaseError, DataError
 from plugins.nlp import options
 from plugins.nlp.hub import cached
-from plugins.nlp.texts import Source, columns, files_of, is_lines, source_of
+from plugins.nlp.files import files_of
+from plugins.nlp.texts import Source, columns, is_lines, source_of
 
 SAMPLED = 5_000
 """Texts whose lengths are looked at, evenly spread."""

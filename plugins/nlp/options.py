@@ -59,7 +59,7 @@ class Classify(Options):
 
 
 class Translate(Options):
-    """How sentences are read, translated, and scored; the last four are of a decoder that is new."""
+    """How sentences are read, translated, and scored, and what a decoder is like that has to be made new."""
 
     longest: int = Field(
         default=128, ge=4, description="tokens of a sentence that are read, the tokenizer's own ones included"
@@ -73,14 +73,16 @@ class Translate(Options):
         description="of matrix products; bfloat16 is faster where the processor has them (AMX, AVX512-BF16, GPUs)",
     )
     vocabulary: int = Field(
-        default=8_000, ge=260, description="tokens of the target side, learned on train: at most so many"
+        default=8_000, ge=260, description="tokens of a new decoder, learned on train: at most so many"
     )
-    layers: int = Field(default=3, ge=1, description="of the new decoder")
+    layers: int = Field(default=3, ge=1, description="of a new decoder")
     heads: int | None = Field(
-        default=None, ge=1, description="of its attention; one for each 64 of the width where left out"
+        default=None,
+        ge=1,
+        description="of a new decoder's attention; one for each 64 of the width where left out",
     )
     dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="in training, of the new decoder and of its encoder"
+        default=0.1, ge=0, lt=1, description="in training, of a new decoder and of its encoder"
     )
 
 

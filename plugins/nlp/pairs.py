@@ -21,8 +21,17 @@ from core.data.stored import readable
 from core.data.tables import coded, column_names, digests, place, read_source, read_table
 from core.errors import DataError, DataWarning
 from plugins.nlp import options
+from plugins.nlp.files import (
+    LISTED,
+    called,
+    files_in,
+    files_of,
+    in_splits,
+    refuse_encoding,
+    refuse_torn_groups,
+    split_columns,
+)
 from plugins.nlp.lines import Sentences
-from plugins.nlp.texts import LISTED, called, files_in, files_of, refuse_torn_groups, split_columns
 
 HELD = 100_000
 """Pairs of a split that are held in memory, and so encoded once: some 100 MB. More are streamed."""
@@ -40,16 +49,10 @@ class Pairs:
         return {name: part.rows() for name, part in self._splits().items()}
 
     def _splits(self) -> dict[str, Part]:
-        files = self._files()
-        read = {
-            name: corpus_of(path, self._options, shared=name == TRAIN and SELECT not in files)
-            for name, path in files.items()
-        }
-        if list(read) == [TRAIN]:
-            return self._share_out(read[TRAIN], ("select", "report"))
-        if SELECT not in read:
-            return {**self._share_out(read[TRAIN], ("select",)), REPORT: read[REPORT].whole()}
-        return {name: read[name].whole() for name in (TRAIN, SELECT, REPORT)}
+        def read(path: Path, shared: bool) -> Corpus:
+            return corpus_of(path, self._options, shared=shared)
+
+        return in_splits(self._files(), read, self._share_out, Corpus.whole)
 
     def _share_out(self, corpus: Corpus, parts: Sequence[str]) -> dict[str, Part]:
         o = self._options
@@ -139,7 +142,7 @@ class Part:
         return Row({"text": corpus.sources[at].as_py()}, corpus.targets[at].as_py(), group)
 
 
-def corpus_of(path: Path, options: options.Pairs, *, shared: bool = False) -> Corpus:
+def corpus_of(path: Path, options: options.Pairs, *, shared: bool) -> Corpus:
     """The pairs of a table, or of two files whose names begin with `path`; with what splits go by where they are to be
     `shared` out. Raises `DataError`."""
     with readable(path):
@@ -170,11 +173,7 @@ def line_files(begin: Path, options: options.Pairs) -> Corpus:
 
 def table(path: Path, options: options.Pairs, *, shared: bool) -> Corpus:
     """Two columns of a table. Raises `DataError`."""
-    if options.encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
-        raise DataError(
-            f"{path}: data.encoding is {options.encoding}, and tables are read as UTF-8",
-            f"convert it: iconv -f {options.encoding} -t UTF-8 {path.name} > NEW",
-        )
+    refuse_encoding(path, options.encoding)
     header, languages = column_names(path), (options.source, options.target)
     absent = [name for name in languages if name not in header]
     if absent:

@@ -16,16 +16,22 @@ from numpy.typing import NDArray
 from core.contract import REPORT, SELECT, TRAIN, Row
 from core.data.labels import Coded, check_labels
 from core.data.rows import Lazy
-from core.data.splits import NAMES, assign
-from core.data.stored import readable
+from core.data.splits import assign
 from core.data.tables import coded, column_names, digests, place, read_source, read_table
 from core.errors import DataError, DataWarning
 from plugins.nlp import options
 from plugins.nlp.data import windows
+from plugins.nlp.files import (
+    LISTED,
+    existing,
+    files_in,
+    files_of,
+    in_splits,
+    refuse_encoding,
+    refuse_torn_groups,
+    split_columns,
+)
 from plugins.nlp.lines import Lines, decoded
-
-LISTED = 5
-"""How many places a message names before it counts the rest."""
 
 TEXT_NAMES = (
     *("text", "sentence", "review", "content", "body", "comment", "question", "message", "tweet", "document"),
@@ -65,16 +71,10 @@ class Texts:
         return {name: Lazy(len(part.places), part.row) for name, part in splits.items()}
 
     def _splits(self) -> dict[str, Part]:
-        files = files_of(self._options.path)
-        read = {
-            name: source_of(path, self._options, shared=name == TRAIN and SELECT not in files)
-            for name, path in files.items()
-        }
-        if list(read) == [TRAIN]:
-            return self._share_out(read[TRAIN], ("select", "report"))
-        if SELECT not in read:
-            return {**self._share_out(read[TRAIN], ("select",)), REPORT: Part.whole(read[REPORT])}
-        return {name: Part.whole(read[name]) for name in (TRAIN, SELECT, REPORT)}
+        def read(path: Path, shared: bool) -> Source:
+            return source_of(path, self._options, shared=shared)
+
+        return in_splits(files_of(self._options.path), read, self._share_out, Part.whole)
 
     def _share_out(self, source: Source, parts: Sequence[str]) -> dict[str, Part]:
         refuse_torn_groups(self._options)
@@ -91,17 +91,6 @@ class Texts:
             where=source.where,
         )
         return {name: Part(source, places[name]) for name in (TRAIN, SELECT, REPORT) if name in places}
-
-
-def refuse_torn_groups(options: options.Texts | options.Pairs) -> None:
-    """Raises `DataError` where rows that belong together would be split by chance."""
-    how = options.splits.how
-    if options.group is not None and how in ("random", "stratified"):
-        raise DataError(
-            f"data.group is {options.group!r}, and data.splits.how is {how}, which tears groups apart:"
-            " rows of one would stand in several splits",
-            "write data.splits={how: grouped}, or leave data.group out",
-        )
 
 
 class Plain:
@@ -138,7 +127,7 @@ def text_files(path: Path) -> list[Path]:
     """The file itself, or the *.txt files of a folder by name. Raises `DataError`."""
     inside = files_in(path)
     if inside is None:
-        return [_file(path)]
+        return [existing(path)]
     found = [name for name in inside if name.endswith(".txt")]
     if not found:
         there = ", ".join(inside[:8]) or "no file"
@@ -199,59 +188,6 @@ def source_of(path: Path, options: options.Texts, *, shared: bool = False) -> So
     return table(path, options, shared=shared)
 
 
-def files_of(path: str | options.Files) -> dict[str, Path]:
-    """The file of each split, or of `train` alone where the rows come in one piece. Raises `DataError`."""
-    if isinstance(path, options.Files):
-        named = {TRAIN: path.train, SELECT: path.select, REPORT: path.report}
-        return {name: _file(Path(file).expanduser()) for name, file in named.items() if file is not None}
-    found = Path(path).expanduser()
-    names = files_in(found)
-    if names is None:
-        return {TRAIN: _file(found)}
-    files: dict[str, Path] = {}
-    for split in (TRAIN, SELECT, REPORT):
-        matching = called(split, names)
-        if len(matching) > 1:
-            raise DataError(
-                f"{found} has {len(matching)} files that could be {split}: {', '.join(matching)}",
-                "name them: data.path={train: FILE, select: FILE, report: FILE}",
-            )
-        if matching:
-            files[split] = found / matching[0]
-    missing = [name for name in (TRAIN, REPORT) if name not in files]
-    if missing:
-        there = ", ".join(names[:10]) or "no file"
-        raise DataError(
-            f"{found} has no file for {' and '.join(missing)}: it has {there}",
-            "call them train.csv, dev.csv (if there is one) and test.csv (or .tsv, .jsonl, .parquet), or give one file",
-        )
-    return files
-
-
-def called(split: str, names: Sequence[str]) -> list[str]:
-    """Those of the names of which a word is one for the split: `my_dev.csv` is called select."""
-    words = {name: name.lower().replace("_", ".").replace("-", ".").split(".") for name in names}
-    return [name for name in names if split in {NAMES.get(word) for word in words[name]}]
-
-
-def files_in(path: Path) -> list[str] | None:
-    """The names of a folder's files, sorted, without hidden ones; None where it is no folder."""
-    with readable(path):
-        if not path.is_dir():
-            return None
-        return sorted(
-            file.name for file in path.iterdir() if file.is_file() and not file.name.startswith(".")
-        )
-
-
-def _file(path: Path) -> Path:
-    with readable(path):
-        there = path.is_file()
-    if not there:
-        raise DataError(f"there is no file {path}", "check the path")
-    return path
-
-
 def is_lines(path: Path, options: options.Texts) -> bool:
     """Whether the file has lines of label and text, and is no table: as the options say, or else its name's ending."""
     if options.format is not None:
@@ -283,11 +219,7 @@ def label_first(path: Path, encoding: str) -> Source:
 def table(path: Path, options: options.Texts, *, shared: bool) -> Source:
     """The columns of a table that the options name, or whose names are those that people give them. Raises
     `DataError`."""
-    if options.encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
-        raise DataError(
-            f"{path}: data.encoding is {options.encoding}, and tables are read as UTF-8",
-            f"convert it: iconv -f {options.encoding} -t UTF-8 {path.name} > NEW",
-        )
+    refuse_encoding(path, options.encoding)
     header = column_names(path)
     text, label = columns(path, header, options.text, options.label)
     group, time, given = split_columns(options) if shared else (options.group, None, None)
@@ -308,27 +240,6 @@ def table(path: Path, options: options.Texts, *, shared: bool) -> Source:
         times=read[time].to_numpy() if time else None,
         given=coded(read[given]) if given else None,
     )
-
-
-def split_columns(options: options.Texts | options.Pairs) -> tuple[str | None, str | None, str | None]:
-    """The columns of groups, of times, and of splits, as far as these options need or name them. Raises `DataError`."""
-    how, by, group = options.splits.how, options.splits.by, options.group
-    if how == "grouped":
-        if group and by and group != by:
-            raise DataError(
-                f"data.group is {group!r} and data.splits.by {by!r}: rows are grouped by one column",
-                "leave data.splits.by out, or write the same column in both",
-            )
-        return group or by, None, None
-    if how == "leave_last" and not (group and by):
-        missing = " and ".join(name for name, it in (("data.group", group), ("data.splits.by", by)) if not it)
-        raise DataError(
-            f"data.splits.how is leave_last, which leaves each group's latest rows, and {missing} is not given",
-            "write data.group=COLUMN, whose rows they are (an author), and data.splits.by=COLUMN, when they are from",
-        )
-    if how in ("time", "leave_last"):
-        return group, by, None
-    return group, None, (by or "split") if how == "column" else None
 
 
 def columns(

@@ -26,6 +26,9 @@ LONGEST = 65_536
 LEARNED = 200_000
 """Translations that the target's tokens are learned from at most, evenly spread."""
 
+OF_A_NEW_DECODER = ("vocabulary", "layers", "heads", "dropout")
+"""Options that a base with a decoder of its own leaves nothing to say for."""
+
 BEYOND = 10
 """A translation has at most twice as many tokens as the longest source of its batch, and so many more: a model that
 writes on repeats itself."""
@@ -74,7 +77,7 @@ class Translate:
 
     def fit(self, rows: Sequence[Row], brought: Mapping[str, JSON]) -> State:
         """The target's tokens, where the base brings none. Their numbers end where those of the three special ones
-        begin, so that no text can hold these."""
+        begin, so that no text can hold these. Options that the base leaves no use for are told (`DataWarning`)."""
         if "tokenizer" not in brought:
             raise BaseError(
                 "the base brings no tokenizer: its preprocessing has no task.tokenizer",
@@ -82,6 +85,8 @@ class Translate:
             )
         source, longest = brought["tokenizer"], min(self._options.longest, brought["longest"])
         if "decoder" in brought:
+            if rows:
+                self._tell_idle_options()
             start, pad = brought["decoder"]["start"], brought["decoder"]["pad"]
             return {
                 "source": source,
@@ -103,6 +108,16 @@ class Translate:
             "end": size + 2,
             "pad": size,
         }
+
+    def _tell_idle_options(self) -> None:
+        fields = options.Translate.model_fields
+        idle = [n for n in OF_A_NEW_DECODER if getattr(self._options, n) != fields[n].default]
+        if idle:
+            warnings.warn(
+                f"the base has a decoder of its own, so that {', '.join(f'task.{name}' for name in idle)} changes nothing",
+                DataWarning,
+                stacklevel=3,
+            )
 
     def edits(self, model: nn.Module, state: State) -> list[Mapping[str, JSON]]:
         """A decoder, where the model has none."""
