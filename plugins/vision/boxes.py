@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.contract import Row
+from core.contract import JSON, Row
 
 Matrix = Sequence[Sequence[float]]
 """((a, b, c), (d, e, f))."""
@@ -66,6 +66,23 @@ def clipped(boxes: Tensor, width: float, height: float) -> Tensor:
     """The parts of boxes (count, 4) that lie in an image of that size."""
     limits = boxes.new_tensor([width, height, width, height])
     return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def prediction(
+    boxes: Tensor,
+    labels: Sequence[str],
+    scores: Sequence[float],
+    matrix: Matrix,
+    size: Sequence[float],
+) -> dict[str, JSON]:
+    """What was found in an image, (count, 4), best first, in pixels of its picture: `{"boxes": [[left, upper, right,
+    lower], ...], "labels": [...], "scores": [...]}`. `matrix` and `size` are as of the image's row."""
+    placed = clipped(moved(boxes, inverse(matrix)), *size)
+    return {
+        "boxes": [[round(side, 2) for side in box] for box in placed.tolist()],
+        "labels": list(labels),
+        "scores": [round(score, 6) for score in scores],
+    }
 
 
 def areas(boxes: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 
 from core.contract import JSON, Base, Contender, Metric, Row, Split
 from core.data.stored import Stored
-from core.errors import DataError, EditError
+from core.errors import DataError, DataWarning, EditError
 from plugins.vision import anchors, detect_contenders, options
-from plugins.vision.boxes import Matrix, areas, clipped, inverse, is_placed, moved
+from plugins.vision.boxes import Matrix, areas, clipped, is_placed, moved, prediction
 from plugins.vision.detectors import Detector, Found, Losses, Truth
 from plugins.vision.geometry import image_of
 from plugins.vision.pictures import as_float
@@ -76,21 +77,28 @@ class Detect:
 
     def edits(self, model: nn.Module, state: State) -> list[Mapping[str, JSON]]:
         """New classes, and for models whose anchors can be changed those of the data, each at the level that fits its
-        size best."""
+        size best; an option that is of no use for others is told (`DataWarning`)."""
         detector = _detector(model)
         if "anchors" not in state:
             return []
         if detector.has_new_boxes and detector.classes == len(state["labels"]):
             return []
         levels = detector.by_level([(width, height) for width, height in state["anchors"]])
+        if levels is None and self._options.anchors != options.Detect.model_fields["anchors"].default:
+            warnings.warn(
+                "the base's anchors are its own, so that task.anchors changes nothing",
+                DataWarning,
+                stacklevel=2,
+            )
         edit: dict[str, JSON] = {"edit": "vision.new_boxes", "classes": len(state["labels"])}
         return [
             edit if levels is None else {**edit, "anchors": [[list(size) for size in one] for one in levels]}
         ]
 
     def encode(self, row: Row, state: State) -> Example:
-        """The row's image, and its boxes where they lie in it. Boxes of which little is left (`visible`), and those of
-        classes that the state does not list, are left out. Raises `DataError` where the inputs say no place."""
+        """The row's image, and its boxes where they lie in it, cut at its edges. Boxes of which little is left
+        (`visible`) or no more than a pixel across, and those of classes that the state does not list, are left out.
+        Raises `DataError` where the inputs say no place."""
         image, inputs = image_of(row, "vision.detect"), _inputs(row)
         height, width = image.shape[-2:]
         boxes, names = _boxes(row)
@@ -131,22 +139,15 @@ class Detect:
         return outputs.total, outputs.weight
 
     def predict(self, model: nn.Module, batch: Batch, state: State) -> list[Mapping[str, JSON]]:
-        """`{"boxes": [[left, upper, right, lower], ...], "labels": [...], "scores": [...]}` by falling score, in pixels
-        of the picture as it was given. A class that no label is known for is "class I"."""
+        """As `boxes.prediction`, by falling score. A class that no label is known for is "class I"."""
         height, width = batch["images"].shape[-2:]
         predictions: list[Mapping[str, JSON]] = []
         found = cast("list[Found]", self.forward(model, batch))
         for one, matrix, size in zip(found, batch["matrices"], batch["sizes"], strict=True):
-            kept = self._kept(one, width, height)
-            across, down = size.tolist()
-            placed = clipped(moved(kept.boxes.cpu(), inverse(matrix.tolist())), across, down)
-            labels = state["labels"]
+            kept, labels = self._kept(one, width, height), state["labels"]
+            names = [labels[i] if i < len(labels) else f"class {i}" for i in kept.labels.tolist()]
             predictions.append(
-                {
-                    "boxes": [[round(side, 2) for side in box] for box in placed.tolist()],
-                    "labels": [labels[i] if i < len(labels) else f"class {i}" for i in kept.labels.tolist()],
-                    "scores": [round(score, 6) for score in kept.scores.tolist()],
-                }
+                prediction(kept.boxes.cpu(), names, kept.scores.tolist(), matrix.tolist(), size.tolist())
             )
         return predictions
 

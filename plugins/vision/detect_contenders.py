@@ -28,7 +28,7 @@ from core.contract import JSON, SELECT, TRAIN, Base, Contender, Prediction, Row,
 from core.data.rows import spread
 from core.errors import DataWarning
 from core.inference import predict
-from plugins.vision.boxes import clipped, inverse, moved
+from plugins.vision.boxes import inverse, moved, prediction
 from plugins.vision.geometry import image_of
 from plugins.vision.pictures import as_float
 from plugins.vision.precision import MeanPrecision
@@ -48,8 +48,8 @@ SCALES = 8
 """Sizes of blobs that are looked for, from the smallest to the largest of `train`'s boxes."""
 OVERLAPS = (0.2, 0.35, 0.5)
 """How much two boxes of a class may overlap, of which `select` chooses."""
-LEAST = 0.02
-"""Boxes with lower scores are not told."""
+LEAST, TOLD = 0.02, 100
+"""Boxes with lower scores are not told, and no more than so many of a picture: as the task has it by default."""
 
 
 def trivial(task: Detect, base: Base, splits: Mapping[str, Split]) -> list[Contender]:
@@ -88,14 +88,9 @@ class Rival:
 
 
 def _told(row: Row, boxes: Floats, labels: Sequence[str], scores: Floats) -> Mapping[str, JSON]:
-    order = np.argsort(-scores, kind="stable")[:100]
-    placed = moved(torch.from_numpy(boxes[order]).reshape(-1, 4), inverse(row.inputs["matrix"]))
-    placed = clipped(placed, *row.inputs["size"])
-    return {
-        "boxes": [[round(side, 2) for side in box] for box in placed.tolist()],
-        "labels": [labels[i] for i in order],
-        "scores": [round(float(scores[i]), 6) for i in order],
-    }
+    order = np.argsort(-scores, kind="stable")[:TOLD]
+    found, names = torch.from_numpy(boxes[order]).reshape(-1, 4), [labels[i] for i in order]
+    return prediction(found, names, scores[order].tolist(), row.inputs["matrix"], row.inputs["size"])
 
 
 def _best(candidates: Iterable[Callable[[], Rival]], select: Sequence[Row]) -> Rival:

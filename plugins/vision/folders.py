@@ -261,12 +261,12 @@ def _from_table(path: Path, options: options.Images) -> Found:
         )
     if splits is not None and how in ("column", "grouped", "time"):
         columns[by] = datetime if how == "time" else str
-    try:
-        table = read_table(path, columns, optional={"split": str} if splits is None else {})
-    except DataError as error:
-        if "has no column" in error.message:
-            error.hint = f"data.picture=COLUMN and data.label=COLUMN say which are which; {error.hint}"
-        raise
+    table = read_table(
+        path,
+        columns,
+        optional={"split": str} if splits is None else {},
+        hint="data.picture=COLUMN and data.label=COLUMN say which are which",
+    )
     names: list[str] = table.column(options.picture).to_pylist()
     if not names:
         raise DataError(f"{path}: the table has no rows", "give one row a picture")

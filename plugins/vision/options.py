@@ -55,6 +55,11 @@ class Classify(Options):
         description="the base's own labels: new ones follow them, or they give way to a new head with the data's; null:"
         " they are kept where half of the data's are among them",
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="of convolutions and matrix products in training; bfloat16 is faster where the processor has them"
+        " (AMX, AVX512-BF16, GPUs); weights and predictions are float32",
+    )
 
 
 class Detect(Options):

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MOST = 100
-"""Boxes found in a picture that count, by score."""
+"""Boxes of a class found in a picture that count, by score."""
 
 
 @dataclass(frozen=True)

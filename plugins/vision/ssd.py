@@ -251,8 +251,9 @@ def overlaps(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def matched(anchors: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
-    """For each anchor the index of its box, int64 (anchors,), and whether it has one, bool. Every box has at least the
-    anchor that overlaps it most; of two boxes with one best anchor the later one has it."""
+    """For each anchor the index of its box, int64 (anchors,), and whether it has one, bool. An anchor has
+    the box that it overlaps most, if enough (`ALIKE`), or one that overlaps no anchor more; of two boxes with one
+    best anchor the later one has it, and the earlier one may be left without."""
     count = len(anchors)
     if not len(truth.boxes):
         return torch.zeros(count, dtype=torch.long, device=anchors.device), torch.zeros(

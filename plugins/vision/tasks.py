@@ -57,8 +57,11 @@ class Classify(Classification):
         return {"images": torch.stack(pictures), "labels": torch.tensor(labels)}
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        logits: Tensor = model(batch["images"])
-        return logits
+        """(batch, classes) float32 logits. A model in training mode computes in the options' precision."""
+        images, half = batch["images"], self._options.precision == "bfloat16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half and model.training):
+            logits: Tensor = model(images)
+        return logits.float()
 
     def parse(self, inputs: Sequence[str], state: State) -> list[Row]:
         """Image files: as they are, for the recipe's `decode`; or, where the task's option `size` is given, read by
