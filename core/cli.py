@@ -292,7 +292,7 @@ def plugins_info(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: 
         def render(console: Console) -> None:
             for key in ("name", "distribution", "version", "api", "file"):
                 console.print(f"{key:<13} {info[key]}")
-            console.print(f"{'hooks':<13} {', '.join(info['hooks'])}")
+            _table(console, [{**hook, "order": ", ".join(hook["order"])} for hook in info["hooks"]])
             for component in info["components"]:
                 console.print(
                     f"\n{component['kind']} {component['name']}: {component['summary']}", style="bold"

@@ -62,6 +62,10 @@ class DataWarning(UserWarning):
     DataWarning)`. A run tells it and keeps it in its record."""
 
 
+class ContractWarning(FutureWarning):
+    """A plugin uses something of the contract that goes with its next version. It names the plugin's own line."""
+
+
 class EditError(UsageError):
     """A structural edit does not fit the model it is applied to."""
 

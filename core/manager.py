@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import inspect
 import traceback
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from types import ModuleType
@@ -22,12 +24,42 @@ import pluggy
 from core import hookspecs
 from core.components import Registry
 from core.contract import API, Component
-from core.errors import PluginError, describe, nearest
+from core.errors import ContractWarning, PluginError, describe, nearest
 from core.loader import Active, find
 from core.version import version
 
 CORE = "core"
 """The name under which the core's own defaults are registered; they behave like a plugin's, and answer last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Who implements a hook, each list in call order.
+
+    Of a hook with `one_answer` the plugin in `called` answers. In `shadowed` are the core's own answer, which counts
+    where the plugin's is None, and plugins that the recipe's `answers` overrule.
+    """
+
+    one_answer: bool
+    wrapped_by: list[str]
+    called: list[str]
+    shadowed: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": "first result" if self.one_answer else "collect",
+            "wrapped_by": self.wrapped_by,
+            "called": self.called,
+            "shadowed": self.shadowed,
+        }
+
+    def role(self, plugin: str) -> str | None:
+        """What the plugin does there, in a word; None where it does not implement the hook."""
+        if plugin in self.wrapped_by:
+            return "wraps"
+        if plugin in self.called:
+            return "answers" if self.one_answer else "is called"
+        return "is shadowed" if plugin in self.shadowed else None
 
 
 class Plugins:
@@ -84,9 +116,14 @@ class Plugins:
                 f" accepts {API - 1}",
                 "install a version of the plugin, or of taoke, that fits",
             )
+        if plugin.api == API - 1:
+            _warn_of_version(plugin, origin)
         _check_hooks(plugin.module, origin)
         try:
-            self._manager.register(plugin.module, plugin.name)
+            with warnings.catch_warnings():
+                if plugin.name == CORE:  # which answers a hook for as long as there is one
+                    warnings.simplefilter("ignore", ContractWarning)
+                self._manager.register(plugin.module, plugin.name)
             self._manager.check_pending()
             components = list(getattr(plugin.module, "taoke_register", tuple)())
         except Exception as error:
@@ -188,19 +225,22 @@ class Plugins:
         names = caller.spec.argnames
         return lambda *arguments: caller(**dict(zip(names, arguments, strict=True)))
 
-    def call_order(self) -> dict[str, list[str]]:
-        """For each hook the plugins that implement it, in call order; wrappers are marked `wraps:`, and
-        those that the recipe's `answers` overrule are left out."""
-        return {
-            name: [
-                f"wraps:{implementation.plugin_name}"
-                if implementation.wrapper
-                else implementation.plugin_name
-                for implementation in reversed(caller.get_hookimpls())
-                if (name, implementation.plugin_name) not in self._overruled
-            ]
-            for name, caller in self._callers().items()
-        }
+    def hooks(self) -> dict[str, Calls]:
+        """Who implements each hook, by name."""
+        made = {}
+        for name, caller in self._callers().items():
+            each = caller.get_hookimpls()  # pluggy calls the last first
+            if name != "taoke_teardown":  # which goes the other way
+                each = each[::-1]
+            wraps = [one.plugin_name for one in each if one.wrapper]
+            plain = [one.plugin_name for one in each if not one.wrapper]
+            if caller.spec.opts["firstresult"]:
+                overruled = [plugin for plugin in plain if (name, plugin) in self._overruled]
+                first, *behind = [plugin for plugin in plain if plugin not in overruled]
+                made[name] = Calls(True, wraps, [first], [*behind, *overruled])
+            else:
+                made[name] = Calls(False, wraps, plain, [])
+        return made
 
     def attribute(
         self, error: BaseException, *, plugin: Active | None = None, hook: str = "", context: Any = None
@@ -275,9 +315,9 @@ def plugin_info(name: str) -> dict[str, Any]:
         "api": plugin.api,
         "file": str(plugin.file),
         "hooks": [
-            hook
-            for hook, names in loaded.call_order().items()
-            if name in (other.removeprefix("wraps:") for other in names)
+            {"hook": hook, "role": role, "order": [*calls.wrapped_by, *calls.called, *calls.shadowed]}
+            for hook, calls in loaded.hooks().items()
+            if (role := calls.role(name))
         ],
         "components": [
             {
@@ -290,6 +330,19 @@ def plugin_info(name: str) -> dict[str, Any]:
             if owner == name
         ],
     }
+
+
+def _warn_of_version(plugin: Active, origin: str) -> None:
+    """`ContractWarning` at the line that says for which version a plugin is written."""
+    lines = plugin.file.read_text(encoding="utf-8").splitlines()
+    line = max((number for number, text in enumerate(lines, 1) if text.startswith("taoke_api")), default=1)
+    warnings.warn_explicit(
+        f"{origin} is written for version {plugin.api} of the plugin contract; this core has {API}, and the next version"
+        f" will not accept {plugin.api}: docs/contract/versions.md says what has changed",
+        ContractWarning,
+        str(plugin.file),
+        line,
+    )
 
 
 def _ignore(*arguments: Any) -> None:

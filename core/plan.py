@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from core.contract import TRAIN
+from core.loader import installed
 from core.recipe import brief, resolve
 
 if TYPE_CHECKING:
@@ -73,7 +74,16 @@ def plan(
         "recipe": resolved.name,
         "resolved": resolved.recipe.to_json(),
         "chosen": [{"key": c.key, "value": c.value, "why": c.why} for c in resolved.choices],
-        "hooks": resolved.plugins.call_order(),
+        "plugins": [
+            {
+                "name": plugin.name,
+                "version": plugin.version,
+                "file": str(plugin.file),
+                "shadows": _installed_as(plugin.name) if plugin.from_file else None,
+            }
+            for plugin in resolved.plugins.active
+        ],
+        "hooks": {name: calls.to_json() for name, calls in resolved.plugins.hooks().items()},
         "examples": {name: len(split.rows) for name, split in prepared.splits.items()},
         "edits": [edit.description for edit in modified.edits],
         "parameters": {
@@ -93,6 +103,12 @@ def plan(
     }
 
 
+def _installed_as(name: str) -> str | None:
+    """The installed plugin of that name, in place of which a file is loaded."""
+    plugin = installed().get(name)
+    return None if plugin is None else f"{plugin.distribution} {plugin.version}"
+
+
 def _seconds_a_step(context: Context, task: Task, model: nn.Module, splits: Mapping[str, Split]) -> float:
     """The median over a few steps of the real loop, on a copy of the model; the first is left out."""
     from core.training import iterate
@@ -110,9 +126,14 @@ def render(console: Console, planned: Mapping[str, Any]) -> None:
     )
     for choice in planned["chosen"]:
         console.print(f"chosen      {choice['key']}: {brief(choice['value'])} ({choice['why']})")
-    table = Table("hook", "answered by, in call order")
-    for hook, names in planned["hooks"].items():
-        table.add_row(hook, ", ".join(names))
+    for plugin in planned["plugins"]:
+        shadows = f", in place of the installed {plugin['shadows']}" if plugin["shadows"] else ""
+        console.print(f"plugin      {plugin['name']} {plugin['version']} ({plugin['file']}){shadows}")
+    table = Table("hook", "kind", "wrapped by", "answered by, or called in this order", "shadowed")
+    for hook, calls in planned["hooks"].items():
+        table.add_row(
+            hook, calls["kind"], *(", ".join(calls[key]) for key in ("wrapped_by", "called", "shadowed"))
+        )
     console.print(table)
     counts, clock = planned["parameters"], planned["seconds"]
     moved = ", then ".join(f"{count:,}" for count in counts["moving"])

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from core import hookspecs
 from core.components import import_attribute
 from core.contract import API, KINDS, Component
-from core.errors import PluginError, RecipeError, TaokeError, nearest
+from core.errors import ContractWarning, PluginError, RecipeError, TaokeError, nearest
 from core.loader import import_file, import_installed, installed
 from core.manager import Plugins
 from core.testing.trial import Blocked, Subject
@@ -282,6 +283,18 @@ def loads(subject: Subject) -> None:
 def _listed(name: str, file: Path | None) -> list[tuple[str, str, str]]:
     plugins = Plugins.load([name], [file] if file else [])
     return [(c.kind, c.name, c.summary) for c, owner in plugins.components if owner == name]
+
+
+def current(subject: Subject) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ContractWarning)
+        try:
+            Plugins.load([subject.name], [subject.file] if subject.file else [])
+        except TaokeError as error:
+            raise Blocked(error.message) from error
+    found = [one for one in caught if issubclass(one.category, ContractWarning)]
+    if found:
+        raise Violation(f"{Path(found[0].filename).name}:{found[0].lineno}: {found[0].message}")
 
 
 def recipes(subject: Subject) -> None:

@@ -322,9 +322,8 @@ def tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def hooks_of(plugins: Plugins, name: str) -> dict[str, bool]:
     """The hooks that a plugin implements, but those of registration, and whether it wraps them."""
-    found = {}
-    for hook, order in plugins.call_order().items():
-        for entry in order:
-            if entry.removeprefix("wraps:") == name and hook not in ("taoke_register", "taoke_complete"):
-                found[hook] = entry.startswith("wraps:")
-    return found
+    return {
+        hook: name in calls.wrapped_by
+        for hook, calls in plugins.hooks().items()
+        if calls.role(name) and hook not in ("taoke_register", "taoke_complete")
+    }

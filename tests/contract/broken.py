@@ -102,6 +102,9 @@ BROKEN: Mapping[str, Broken] = {
         '    return [Component("loss", f"broken.{uuid.uuid4().hex}", "breaks", f"{__name__}:Mine")]\n\n'
         "def Mine(): pass",
     ),
+    "is of the version that goes next": Broken(
+        "current", HEAD.replace("api = 1", "api = 0") + "@hookimpl\ndef taoke_after_step(): pass", head=False
+    ),
     # the parts that a recipe puts together
     "gives other rows each time": Broken(
         "data",

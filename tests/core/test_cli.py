@@ -216,8 +216,17 @@ def test_plan_tells_what_would_happen_and_writes_nothing(toy, tmp_path, monkeypa
     outcome = toy("fine_tune.strategy={strategy: lp_ft, head_epochs: 4}", name="plan")
     assert outcome.code == 0, outcome
     document = outcome.document
-    assert document["hooks"]["taoke_step"] == ["core"]
-    assert document["hooks"]["taoke_register"] == ["toy", "core"]
+    assert document["hooks"]["taoke_step"] == {
+        "kind": "first result",
+        "wrapped_by": [],
+        "called": ["core"],
+        "shadowed": [],
+    }
+    assert document["hooks"]["taoke_register"]["called"] == ["toy", "core"]
+    assert [(plugin["name"], plugin["shadows"]) for plugin in document["plugins"]] == [
+        ("toy", None),
+        ("core", None),
+    ]
     assert document["parameters"] == {
         "base": 2 * 8 + 8 + 8 * 2 + 2,
         "adapted": 2 * 8 + 8 + 8 * 4 + 4,
@@ -322,7 +331,7 @@ def test_plugin_info_shows_components_options_and_hooks(installed_toy, cli):
     """Contract version and file, and for each option its type, default and meaning."""
     document = cli("plugins", "info", "acme", "--json").document
     assert (document["name"], document["version"], document["api"]) == ("acme", "1.2", 1)
-    assert document["hooks"] == ["taoke_register"]
+    assert document["hooks"] == [{"hook": "taoke_register", "role": "is called", "order": ["acme", "core"]}]
     assert document["file"] == str(installed_toy / "acme_toy" / "plugin.py")
     components = {(entry["kind"], entry["name"]): entry for entry in document["components"]}
     assert ("task", "toy.quadrants") in components

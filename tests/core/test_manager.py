@@ -6,7 +6,7 @@ import pytest
 
 from core import hookspecs
 from core.contract import API
-from core.errors import PluginError, TrainingError
+from core.errors import ContractWarning, PluginError, TrainingError
 from core.manager import CORE, Plugins
 
 STEP = """
@@ -28,11 +28,6 @@ def test_plugin_of_another_contract_version_is_refused_with_both_numbers(refused
     error = refused(plugins=[plugin_file("other", f"taoke_api = {version}\n")])
     assert f"is written for version {version} of the plugin contract; this core has {API}" in error["message"]
     assert "plugin 'other'" in error["message"]
-
-
-def test_plugin_of_the_contract_version_before_is_accepted(plugin_file):
-    """The core takes N and N-1."""
-    assert Plugins.load([], [plugin_file("older", f"taoke_api = {API - 1}\n")]).active[0].api == API - 1
 
 
 def test_plugin_without_a_contract_version_is_told_to_write_it(refused, plugin_file):
@@ -120,7 +115,7 @@ def test_failed_load_leaves_nothing_of_the_plugin_behind(plugin_file):
     with pytest.raises(PluginError, match="half way"):
         Plugins.load([], [path])
     plugins = Plugins.load([])
-    assert all("half" not in names for names in plugins.call_order().values())
+    assert not any(calls.role("half") for calls in plugins.hooks().values())
     assert not [component for component, owner in plugins.components if owner == "half"]
     assert [component for component, owner in plugins.components if owner == CORE]
 
@@ -136,6 +131,43 @@ def test_every_hook_says_whether_one_answer_counts():
         assert function.__doc__
 
 
+# --- what goes with the next version -----------------------------------------------------------------------
+
+
+def test_a_hook_that_goes_warns_at_the_plugin_s_own_line(plugin_file, monkeypatch):
+    """And of nothing else: the core answers it for as long as there is one."""
+    said = ContractWarning("taoke_after_step goes with version 2 of the contract: implement taoke_after_update")
+    monkeypatch.setitem(hookspecs.taoke_after_step.taoke_spec, "warn_on_impl", said)
+    path = plugin_file("old", "\n\n@hookimpl\ndef taoke_after_step(context): pass\n")
+    with pytest.warns(ContractWarning) as caught:
+        Plugins.load([], [path])
+    (warning,) = caught
+    assert warning.message is said
+    assert warning.filename == str(path)
+    assert path.read_text().splitlines()[warning.lineno - 1] == "@hookimpl"
+
+
+def test_an_argument_that_goes_warns_who_takes_it(plugin_file, monkeypatch):
+    """Who does without it hears nothing."""
+    said = ContractWarning("`result` goes with version 2 of the contract")
+    monkeypatch.setitem(hookspecs.taoke_after_step.taoke_spec, "warn_on_impl_args", {"result": said})
+    takes = plugin_file("takes", "@hookimpl\ndef taoke_after_step(context, result): pass\n")
+    does_not = plugin_file("does_not", "@hookimpl\ndef taoke_after_step(context): pass\n")
+    with pytest.warns(ContractWarning) as caught:
+        Plugins.load([], [takes, does_not])
+    assert [(warning.message, warning.filename) for warning in caught] == [(said, str(takes))]
+
+
+def test_a_plugin_of_the_version_before_works_and_warns_where_it_says_so(tmp_path):
+    """With what comes next."""
+    path = tmp_path / "old.py"
+    path.write_text(f'"""Old."""\n\ntaoke_api = {API - 1}\n')
+    with pytest.warns(ContractWarning, match=f"written for version {API - 1} .* this core has {API}") as caught:
+        plugins = Plugins.load([], [path])
+    assert [plugin.name for plugin in plugins.active] == ["old", CORE]
+    assert (caught[0].filename, caught[0].lineno) == (str(path), 3)
+
+
 # --- order and answers -------------------------------------------------------------------------------------
 
 
@@ -145,7 +177,8 @@ def test_call_order_is_the_listed_order_with_the_core_last(plugin_file):
     files = [plugin_file(name, observer) for name in ("b", "a", "c")]
     plugins = Plugins.load(["a", "c"], files)
     assert [plugin.name for plugin in plugins.active] == ["a", "c", "b", CORE]
-    assert plugins.call_order()["taoke_after_step"] == ["a", "c", "b", CORE]
+    calls = plugins.hooks()["taoke_after_step"]
+    assert (calls.called, calls.shadowed, calls.wrapped_by) == (["a", "c", "b", CORE], [], [])
 
 
 def test_two_plugins_that_answer_one_hook_are_refused_and_named(refused, plugin_file):
@@ -156,14 +189,17 @@ def test_two_plugins_that_answer_one_hook_are_refused_and_named(refused, plugin_
     assert "`answers: {step: one}`" in error["hint"]
 
 
-@pytest.mark.parametrize("winner", ["one", "two", CORE])
-def test_answers_says_which_plugin_really_runs(stages, plugin_file, capsys, winner):
+@pytest.mark.parametrize(
+    ("winner", "shadowed"), [("one", [CORE, "two"]), ("two", [CORE, "one"]), (CORE, ["one", "two"])]
+)
+def test_answers_says_which_plugin_really_runs(stages, plugin_file, capsys, winner, shadowed):
     """Only the one that is named is called; the core's own can be named as well."""
     files = [plugin_file(name, STEP) for name in ("one", "two")]
     toy = stages({"answers": {"step": winner}, "fine_tune.epochs": 1}, plugins=files)
     assert toy.tuned
-    shown = toy.resolved.plugins.call_order()["taoke_step"]
-    assert shown == ([CORE] if winner == CORE else [winner, CORE])
+    shown = toy.resolved.plugins.hooks()["taoke_step"]
+    assert shown.called == [winner]
+    assert shown.shadowed == shadowed
     heard = set(capsys.readouterr().out.splitlines())
     assert heard == (set() if winner == CORE else {f"step by taoke_plugin_file_{winner}"})
 
