@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.utils import deterministic as deterministic_settings
 
 
 def derive_seed(seed: int, stream: str, *keys: int | str) -> int:
@@ -38,16 +39,23 @@ def seed_torch(device: torch.device, seed: int) -> None:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Same seed, same bits: deterministic kernels inside, and torch's global state as it was again after."""
+    """Same seed, same bits: deterministic kernels inside, and torch's global state as it was again after.
+
+    Memory that nobody has written is not filled, as torch's deterministic mode does for code that reads it: that costs 8 %
+    of a step of a small transformer (benchmarks/LOG.md).
+    """
     # cuBLAS is deterministic only with it: https://docs.nvidia.com/cuda/cublas, "Results reproducibility".
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
+    filled = deterministic_settings.fill_uninitialized_memory
     with torch.random.fork_rng():
         torch.use_deterministic_algorithms(True)
+        deterministic_settings.fill_uninitialized_memory = False
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            deterministic_settings.fill_uninitialized_memory = filled

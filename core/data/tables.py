@@ -41,6 +41,7 @@ def read_table(
     *,
     optional: Mapping[str, type] | None = None,
     names: Sequence[str] | None = None,
+    hint: str = "",
 ) -> pa.Table:
     """The columns of a .csv, .tsv, .jsonl, .ndjson (all also with .gz) or .parquet file, in the order of `columns`,
     then of `optional`. With `names`, those of all its columns in their order, the file has no header; one that is no
@@ -51,14 +52,15 @@ def read_table(
     missing values in them are null. Labels that are numbers are texts if str is wanted. A large file is read once, in
     batches, into the cache, and memory-mapped.
 
-    Raises `DataError` that says what is wrong, in which line or row and column, and `ComponentError` without pyarrow.
+    Raises `DataError` that says what is wrong, in which line or row and column, with a `hint` of the caller's where a
+    column is absent, and `ComponentError` without pyarrow.
     """
     _require_pyarrow()
     from core.data.sources import open_source
 
     path = Path(path)
     source = open_source(path, names)
-    wanted = _found(source, columns, optional or {}, names)
+    wanted = _found(source, columns, optional or {}, names, hint)
     size = path.stat().st_size * (8 if path.suffix.lower() in (".gz", ".parquet") else 1)
     form = "" if names is None else json.dumps([path.suffixes[-2:], list(names)])
     table = _read(source, wanted, columns, size, form)
@@ -160,6 +162,7 @@ def _found(
     columns: Mapping[str, type],
     optional: Mapping[str, type],
     names: Sequence[str] | None,
+    hint: str,
 ) -> dict[str, type]:
     """The columns to read. Raises `DataError` where one is absent, or stands there twice."""
     header = list(source.header)
@@ -170,7 +173,8 @@ def _found(
         )
         named = " and no ".join(map(repr, absent))
         guesses = {name: nearest(name, header) for name in absent}
-        hints = [
+        hints = [hint] if hint else []
+        hints += [
             f"for {name!r}, {guess}" for name, guess in guesses.items() if guess.startswith("did you mean")
         ]
         hints.append(

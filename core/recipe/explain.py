@@ -10,18 +10,30 @@ from pydantic import BaseModel, ValidationError
 from core.errors import nearest
 
 
+UNKNOWN_KEY = "extra_forbidden"
+"""What pydantic calls it."""
+
+
 def explain(
-    error: ValidationError, model: type[BaseModel] | None, place: str = "", *, partial: bool = False
+    error: ValidationError,
+    model: type[BaseModel] | None,
+    place: str = "",
+    *,
+    partial: bool = False,
+    only: str | None = None,
 ) -> list[str]:
     """pydantic's errors as sentences: where, what was expected, what came, and for an unknown key the
-    nearest one. With `partial`, nothing of what is missing, nor of what concerns several keys."""
+    nearest one. With `partial`, nothing of what is missing, nor of what concerns several keys; with `only`, errors of
+    this type alone."""
     sentences = []
     for item in error.errors():
         if partial and (item["type"] == "missing" or not item["loc"]):
             continue
+        if only is not None and item["type"] != only:
+            continue
         path = [str(part) for part in item["loc"]]
         where = ".".join(filter(None, [place, *path]))
-        if item["type"] == "extra_forbidden":
+        if item["type"] == UNKNOWN_KEY:
             section = ".".join(filter(None, [place, *path[:-1]])) or "the recipe"
             hint = nearest(path[-1], _keys_at(model, path[:-1]))
             sentences.append(

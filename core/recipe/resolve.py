@@ -17,7 +17,7 @@ from core.errors import ComponentError, PluginError, RecipeError
 from core.loader import chosen
 from core.manager import CORE, Plugins
 from core.recipe.complete import complete, open_keys
-from core.recipe.explain import explain
+from core.recipe.explain import UNKNOWN_KEY, explain
 from core.recipe.files import find, override, read
 from core.recipe.model import AUTO, PLACES, Recipe
 
@@ -71,7 +71,7 @@ def resolve_content(
             raise
         raise _recipe_error(where, [*problems, f"plugins: {error}"]) from error
     if active is not None and opened:
-        problems = [said for said in _schema_problems(content) if "unknown key" in said]
+        problems = _schema_problems(content, only=UNKNOWN_KEY)
         problems += _check(deepcopy(dict(content)), active, partial=True)
         if problems:  # said before anybody chooses what rests on them
             raise _recipe_error(where, problems)
@@ -98,11 +98,11 @@ def _loaded(
     return Plugins.load(chosen(named, changes), files, answers=wanted, strict=strict)
 
 
-def _schema_problems(content: Mapping[str, Any]) -> list[str]:
+def _schema_problems(content: Mapping[str, Any], *, only: str | None = None) -> list[str]:
     try:
         Recipe.model_validate(content)
     except ValidationError as error:
-        return explain(error, Recipe)
+        return explain(error, Recipe, only=only)
     return []
 
 
