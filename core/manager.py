@@ -337,8 +337,8 @@ def _warn_of_version(plugin: Active, origin: str) -> None:
     lines = plugin.file.read_text(encoding="utf-8").splitlines()
     line = max((number for number, text in enumerate(lines, 1) if text.startswith("taoke_api")), default=1)
     warnings.warn_explicit(
-        f"{origin} is written for version {plugin.api} of the plugin contract; this core has {API}, and the next version"
-        f" will not accept {plugin.api}: docs/contract/versions.md says what has changed",
+        f"{origin} is written for version {plugin.api} of the plugin contract; this core has {API}, and the next"
+        f" version will not accept {plugin.api}: docs/contract/versions.md says what has changed",
         ContractWarning,
         str(plugin.file),
         line,

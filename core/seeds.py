@@ -41,8 +41,8 @@ def seed_torch(device: torch.device, seed: int) -> None:
 def deterministic() -> Iterator[None]:
     """Same seed, same bits: deterministic kernels inside, and torch's global state as it was again after.
 
-    Memory that nobody has written is not filled, as torch's deterministic mode does for code that reads it: that costs 8 %
-    of a step of a small transformer (benchmarks/LOG.md).
+    Memory that nobody has written is not filled, as torch's deterministic mode does for code that reads it: that costs
+    8 % of a step of a small transformer (benchmarks/LOG.md).
     """
     # cuBLAS is deterministic only with it: https://docs.nvidia.com/cuda/cublas, "Results reproducibility".
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -50,12 +50,12 @@ def deterministic() -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    filled = deterministic_settings.fill_uninitialized_memory
+    filled = deterministic_settings.fill_uninitialized_memory  # type: ignore[attr-defined]
     with torch.random.fork_rng():
         torch.use_deterministic_algorithms(True)
-        deterministic_settings.fill_uninitialized_memory = False
+        deterministic_settings.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-            deterministic_settings.fill_uninitialized_memory = filled
+            deterministic_settings.fill_uninitialized_memory = filled  # type: ignore[attr-defined]

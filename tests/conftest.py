@@ -9,10 +9,23 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from torch import Tensor, nn
 
-torch.set_num_threads(1)  # the models are small, and the machine is shared
+torch.set_num_threads(1)  # the models are small, and each core has tests of its own
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 settings.register_profile("taoke", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("taoke")
+
+
+class Always(nn.Module):
+    """Gives the same outputs, whatever the inputs."""
+
+    def __init__(self, outputs: Tensor) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.outputs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

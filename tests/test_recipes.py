@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.endtoend.core_cost import check
+from benchmarks.endtoend.core_cost import OVERRIDES, check
 from benchmarks.endtoend.setting import prepare
 from benchmarks.recipes import EMBEDDED
 from core.recipe import built_in, default_name
@@ -46,15 +46,24 @@ def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module", params=RECIPES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        "vision/digits",
+        "recommendation/imports",
+        "nlp/reference fine_tune.epochs=1",
+        pytest.param("nlp/reference", marks=pytest.mark.slow),
+    ],
+)
 def finished(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path, int, dict[str, Any]]:
     """(recipe, working folder, exit code, document) of `python -m core run RECIPE --json`."""
     folder = tmp_path_factory.mktemp("recipe")
-    done = command("run", request.param, "--json", folder=folder)
+    recipe, *overrides = request.param.split()
+    done = command("run", recipe, *overrides, "--json", folder=folder)
     assert done.stdout, done.stderr
-    return request.param, folder, done.returncode, json.loads(done.stdout)
+    return recipe, folder, done.returncode, json.loads(done.stdout)
 
 
 def test_a_run_prints_one_document_with_everything_promised(finished: Any) -> None:
@@ -109,13 +118,15 @@ def test_the_shell_holds_a_delta_and_no_copy_of_the_base(finished: Any) -> None:
 def test_same_seed_same_bits_and_a_loop_by_hand_agrees(recipe: str, tmp_path: Path) -> None:
     """Fine-tuning twice ends with the same weights, and so does a plain loop; another seed does not."""
 
+    short = OVERRIDES.get(recipe, {"fine_tune.epochs": 1})
+
     def tuned(seed: int) -> dict[str, torch.Tensor]:
-        return prepare(recipe, {"fine_tune.epochs": 1, "seed": seed}, tmp_path).with_core().state_dict()
+        return prepare(recipe, {**short, "seed": seed}, tmp_path).with_core().state_dict()
 
     first, second, other = tuned(0), tuned(0), tuned(1)
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert any(not torch.equal(first[name], other[name]) for name in first)
-    check(prepare(recipe, {"fine_tune.epochs": 1}, tmp_path))
+    check(prepare(recipe, short, tmp_path))
 
 
 @pytest.mark.parametrize("recipe", OTHERS)

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ValidationError
 
 from core.errors import nearest
 
-
 UNKNOWN_KEY = "extra_forbidden"
 """What pydantic calls it."""
 

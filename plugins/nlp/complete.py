@@ -17,8 +17,8 @@ from core.data.stored import readable
 from core.data.tables import column_names
 from core.errors import BaseError, DataError
 from plugins.nlp import options
-from plugins.nlp.hub import cached
 from plugins.nlp.files import files_of
+from plugins.nlp.hub import cached
 from plugins.nlp.texts import Source, columns, is_lines, source_of
 
 SAMPLED = 5_000

@@ -114,7 +114,7 @@ class Translate:
         idle = [n for n in OF_A_NEW_DECODER if getattr(self._options, n) != fields[n].default]
         if idle:
             warnings.warn(
-                f"the base has a decoder of its own, so that {', '.join(f'task.{name}' for name in idle)} changes nothing",
+                f"the base has a decoder of its own, so that {', '.join(f'task.{n}' for n in idle)} changes nothing",
                 DataWarning,
                 stacklevel=3,
             )

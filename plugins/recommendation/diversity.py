@@ -17,8 +17,8 @@ Weighted = Callable[[NDArray[np.float64]], float]
 
 class Coverage:
     """How many different people are recommended to anybody: aggregate diversity (Adomavicius and Kwon 2012,
-    https://doi.org/10.1109/TKDE.2011.15). It is a number and no share, since contenders do not all know the same people.
-    A resample has fewer different rows than the split, and so covers less: read its intervals as those of a smaller
+    https://doi.org/10.1109/TKDE.2011.15). A number and no share, since contenders do not all know the same people. A
+    resample has fewer different rows than the split, and so covers less: read its intervals as those of a smaller
     split."""
 
     name, unit, higher_is_better = f"coverage@{TOP}", "people", True

@@ -28,7 +28,7 @@ from core.contract import JSON, SELECT, TRAIN, Base, Contender, Prediction, Row,
 from core.data.rows import spread
 from core.errors import DataWarning
 from core.inference import predict
-from plugins.vision.boxes import inverse, moved, prediction
+from plugins.vision.boxes import moved, prediction
 from plugins.vision.geometry import image_of
 from plugins.vision.pictures import as_float
 from plugins.vision.precision import MeanPrecision

@@ -99,7 +99,11 @@ class Torchvision:
         elif o.pretrained:
             tensors, origin = published(o.name)
         make = partial(
-            TorchvisionDetector, o.name, outputs, o.arguments, frozen=tensors is not None and are_frozen(tensors)
+            TorchvisionDetector,
+            o.name,
+            outputs,
+            o.arguments,
+            frozen=tensors is not None and are_frozen(tensors),
         )
         with torch.random.fork_rng(devices=[]):
             seed_torch(torch.device("cpu"), 0)  # the same in each process

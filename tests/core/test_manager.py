@@ -136,7 +136,9 @@ def test_every_hook_says_whether_one_answer_counts():
 
 def test_a_hook_that_goes_warns_at_the_plugin_s_own_line(plugin_file, monkeypatch):
     """And of nothing else: the core answers it for as long as there is one."""
-    said = ContractWarning("taoke_after_step goes with version 2 of the contract: implement taoke_after_update")
+    said = ContractWarning(
+        "taoke_after_step goes with version 2 of the contract: implement taoke_after_update"
+    )
     monkeypatch.setitem(hookspecs.taoke_after_step.taoke_spec, "warn_on_impl", said)
     path = plugin_file("old", "\n\n@hookimpl\ndef taoke_after_step(context): pass\n")
     with pytest.warns(ContractWarning) as caught:
@@ -162,7 +164,9 @@ def test_a_plugin_of_the_version_before_works_and_warns_where_it_says_so(tmp_pat
     """With what comes next."""
     path = tmp_path / "old.py"
     path.write_text(f'"""Old."""\n\ntaoke_api = {API - 1}\n')
-    with pytest.warns(ContractWarning, match=f"written for version {API - 1} .* this core has {API}") as caught:
+    with pytest.warns(
+        ContractWarning, match=f"written for version {API - 1} .* this core has {API}"
+    ) as caught:
         plugins = Plugins.load([], [path])
     assert [plugin.name for plugin in plugins.active] == ["old", CORE]
     assert (caught[0].filename, caught[0].lineno) == (str(path), 3)

@@ -363,7 +363,8 @@ def test_an_encoder_decoder_is_used_as_it_is(
 ) -> None:
     """Its own tokenizer on both sides, no new decoder, and the loss that the library itself gives."""
     base = loaded(encoder_decoder(kind, tmp_path, encoder))
-    state = task.fit(ROWS, base.preprocessing["task"])
+    with pytest.warns(DataWarning, match=r"a decoder of its own, so that .*task\.layers.* changes nothing"):
+        state = task.fit(ROWS, base.preprocessing["task"])
     assert state == task.fit([], base.preprocessing["task"])
     assert task.edits(base.model, state) == []
     row = Row({"text": "a cold train"}, "the warm soup")

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from core.contract import Base, Row
 from core.errors import DataError, DataWarning
@@ -17,6 +16,7 @@ from plugins.recommendation.link_prediction import LinkPrediction, State
 from plugins.recommendation.losses import SampledSoftmax
 from plugins.recommendation.social import Social
 from plugins.recommendation.tasks import NONE
+from tests.conftest import Always
 
 TRAIN = [
     Row({"user": "ann", "history": ["cid"]}, ["bob"]),
@@ -35,17 +35,6 @@ def task() -> LinkPrediction:
 def state(task: LinkPrediction) -> State:
     with pytest.warns(DataWarning, match=r"whom the base does not know, and .*: 1 \('zoe'\)"):
         return task.fit(TRAIN, KNOWN)
-
-
-class Always(nn.Module):
-    """Gives the same scores, whatever is asked."""
-
-    def __init__(self, scores: list[list[float]]) -> None:
-        super().__init__()
-        self.scores = torch.tensor(scores)
-
-    def forward(self, *_: Tensor) -> Tensor:
-        return self.scores
 
 
 def row(user: str, *history: str, target: Any = None) -> Row:
@@ -110,7 +99,7 @@ def test_a_prediction_ranks_all_to_whom_one_does_not_link(
 ) -> None:
     """And holds what the measures of variety need."""
     batch = task.collate([task.encode(row("ann", "bob", target=["zoe", "eve"]), state)], rng)
-    (found,) = task.predict(Always([[9.0, 8, 3, 5, 4]]), batch, state)
+    (found,) = task.predict(Always(torch.tensor([[9.0, 8, 3, 5, 4]])), batch, state)
     assert found == {
         "recommended": {"dan": 5.0, "zoe": 4.0, "cid": 3.0},
         "ranks": [2, None],
@@ -124,7 +113,7 @@ def test_diversity_keeps_those_apart_to_whom_the_same_people_link(rng: torch.Gen
     for diversity, wanted in ((0.0, ["b", "c", "d"]), (0.5, ["b", "d", "c"])):
         task = LinkPrediction(options.LinkPrediction(diversity=diversity))
         batch = task.collate([task.encode(row("a", target=["c"]), state)], rng)
-        (found,) = task.predict(Always([[0.0, 5, 4.5, 3, 1, 0]]), batch, state)
+        (found,) = task.predict(Always(torch.tensor([[0.0, 5, 4.5, 3, 1, 0]])), batch, state)
         assert [name for name in found["recommended"] if name in "bcd"] == wanted
         assert found["ranks"] == [wanted.index("c") + 1] if diversity == 0 else [found["ranks"][0]]
         assert list(found["recommended"])[found["ranks"][0] - 1] == "c"

@@ -7,29 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from core.contract import Base, Row
 from core.errors import DataError
 from plugins.recommendation import options
 from plugins.recommendation.tasks import NONE, Recommend, State
+from tests.conftest import Always
 
 STATE: State = {"items": ["os", "re", "sys", "json"]}
 
 
 def row(*history: str, target: str | None = None) -> Row:
     return Row({"user": "u", "history": list(history)}, target)
-
-
-class Always(nn.Module):
-    """Gives the same outputs, whatever the inputs."""
-
-    def __init__(self, outputs: Tensor) -> None:
-        super().__init__()
-        self.outputs = outputs
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.outputs
 
 
 def test_new_items_follow_the_bases_and_the_model_grows_for_them(

@@ -9,26 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from core.contract import Base, Row
 from core.data.stored import Stored
 from core.errors import DataError
 from plugins.vision import options
 from plugins.vision.tasks import Classify
+from tests.conftest import Always
 
 IMAGE = np.arange(64, dtype=np.float32).reshape(8, 8) / 4  # 0 to 15.75
-
-
-class Always(nn.Module):
-    """Gives the same outputs, whatever the inputs."""
-
-    def __init__(self, outputs: Tensor) -> None:
-        super().__init__()
-        self.outputs = outputs
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.outputs
 
 
 def test_the_bases_labels_keep_their_places(task: Classify) -> None:
@@ -112,6 +101,18 @@ def test_the_loss_is_the_sum_of_cross_entropies(task: Classify) -> None:
     total, weight = task.loss(torch.zeros(2, 4), batch)
     assert float(total) == pytest.approx(2 * np.log(4))
     assert weight == 2.0
+
+
+def test_in_bfloat16_it_learns_and_predicts_in_float32() -> None:
+    """Training's logits are those of the lower precision, given as float32; predictions are the same as ever."""
+    full, half = (Classify(options.Classify(precision=name)) for name in ("float32", "bfloat16"))
+    examples = [(torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(i)), 0) for i in range(4)]
+    batch, model = full.collate(examples, torch.Generator()), nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+    assert torch.equal(full.forward(model.eval(), batch), half.forward(model.eval(), batch))
+    exact, rough = full.forward(model.train(), batch), half.forward(model.train(), batch)
+    assert rough.dtype == torch.float32
+    assert not torch.equal(exact, rough)
+    assert float((exact - rough).abs().max()) < 0.05 * float(exact.abs().max())
 
 
 def test_a_prediction_is_the_likeliest_label_with_its_probability(task: Classify) -> None:

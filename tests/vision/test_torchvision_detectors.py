@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.bases import digest
-from core.errors import BaseError
+from core.errors import BaseError, DataWarning
 from plugins.vision import options
 from plugins.vision.detect import Detect
 from plugins.vision.detectors import Losses, Truth
@@ -44,6 +44,8 @@ def test_new_classes_replace_what_depends_on_them_and_keep_all_else(fresh: Torch
     task = Detect(options.Detect())
     state = {"labels": ["a", "b", "c"], "anchors": [[9.0, 9.0]]}
     assert task.edits(fresh, state) == [{"edit": "vision.new_boxes", "classes": 3}]  # type: ignore[arg-type]
+    with pytest.warns(DataWarning, match="anchors are its own, so that task.anchors changes nothing"):
+        Detect(options.Detect(anchors=5)).edits(fresh, state)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", [SMALL, LARGER])
