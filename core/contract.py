@@ -94,8 +94,8 @@ class Choice:
 class Base:
     """An existing model: structure G0 and weights θ0.
 
-    `digest` is over the tensors (`core.bases.digest`), `licence` an SPDX name, `origin` where it comes
-    from, in words. `preprocessing` is what the base brings: `{"task": ...}` is handed to the task's
+    `digest` is over the tensors as they are stored (`core.bases.digest`), `licence` an SPDX name, `origin` where it
+    comes from, in words. `preprocessing` is what the base brings: `{"task": ...}` is handed to the task's
     `fit`, and a transform's qualified name holds that transform's state, which is then used as it is
     instead of being fitted. `fresh` makes a newly initialised model of the same structure, drawing from torch's
     global generator: where it is given, `scratch` starts from it, and otherwise from each module's
