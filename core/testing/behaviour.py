@@ -185,26 +185,23 @@ def _fails(subject: Subject, resolved: Any, hook: str, change: Change) -> None:
 
 
 def observers(subject: Subject, setting: Setting) -> None:
-    trial = subject.trial(setting)
     watching = tuple(
         h
-        for h in hooks_of(trial.resolved.plugins, subject.name)
+        for h in hooks_of(subject.trial(setting).resolved.plugins, subject.name)
         if h in ("taoke_after_step", "taoke_illustrate")
     )
     if not watching:
         raise Blocked("it observes nothing")
-    epochs = trial.epochs
     with_it, without = (
-        _weights(subject, _short(subject.resolved(setting, change=change), epochs))
+        _judged(subject, subject.trial(setting, change=change))
         for change in (Change(), Change(subject.name, without=watching))
     )
     if with_it != without:
         raise Violation("what observes changes what is trained: look, and leave the model alone")
 
 
-def _weights(subject: Subject, resolved: Any) -> tuple[str, Mapping[str, Any]]:
-    folder = _executed(subject, resolved)
-    (shell,) = folder.glob("*/*/shell/delta.json")
-    (evidence,) = folder.glob("*/*/evidence.json")
-    described = json.loads(shell.read_text(encoding="utf-8"))
-    return described["adapted"], json.loads(evidence.read_text(encoding="utf-8"))["contenders"]
+def _judged(subject: Subject, trial: Trial) -> tuple[Mapping[str, Any], str]:
+    """Every contender's scores, and the digest of the adapted model once all have looked at it."""
+    trial.context.folder = Path(tempfile.mkdtemp(dir=subject.scratch))
+    scores = trial.evidence.to_json()["contenders"]
+    return scores, digest(trial.tuned.model.state_dict())

@@ -15,6 +15,7 @@ from core.components import Registry, Use
 from core.context import Context
 from core.contract import REPORT, RETAIN, Base, Dataset, Phase, Row, Split
 from core.data.rows import is_streamed, spread
+from core.evidence.weigh import Evidence
 from core.loader import Active
 from core.manager import CORE, Plugins
 from core.prepared import Prepared
@@ -22,6 +23,7 @@ from core.progress import Progress
 from core.recipe import Resolved, resolve_content
 from core.seeds import deterministic
 from core.stages.choose import choose
+from core.stages.evaluate import evaluate
 from core.stages.fine_tune import Tuned, fine_tune
 from core.stages.modify import Modified, modify
 from core.stages.preprocess import preprocess
@@ -281,6 +283,11 @@ class Trial:
         epochs = sum(phase.epochs or 0 for phase in phases) + sum(phase.epochs is None for phase in phases)
         self._epochs(epochs)
         return self._once("fine_tune", lambda: fine_tune(self.context, modified))
+
+    @property
+    def evidence(self) -> Evidence:
+        tuned = self.tuned
+        return self._once("evaluate", lambda: evaluate(self.context, tuned))
 
     def _epochs(self, epochs: int) -> None:
         recipe = self.context.recipe
