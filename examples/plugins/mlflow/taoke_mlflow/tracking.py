@@ -41,6 +41,7 @@ with environment():  # in which MLflow, when it is imported, puts the name of it
 
 STORE = "MLFLOW_TRACKING_URI"
 """The environment variable with which MLflow itself is told where to keep runs."""
+ENDS = {"done": "FINISHED", "interrupted": "KILLED"}
 
 
 class Tracking:
@@ -48,9 +49,12 @@ class Tracking:
     Of a run that writes nothing, nothing is kept."""
 
     def __init__(self, context: Context) -> None:
-        folder = context.folder
-        self._scratch = TemporaryDirectory(prefix="mlruns-") if folder is None else None
-        at = folder.parents[len(Path(context.name).parts)] if folder else Path(self._scratch.name)
+        folder, self._scratch = context.folder, None
+        if folder is None:
+            self._scratch = TemporaryDirectory(prefix="mlruns-")
+            at = Path(self._scratch.name)
+        else:
+            at = folder.parents[len(Path(context.name).parts)]
         self.place = os.environ.get(STORE) or (at.resolve() / "mlruns").as_uri()
         with file_store_allowed():
             self._client = MlflowClient(tracking_uri=self.place)
@@ -71,7 +75,7 @@ class Tracking:
             for metric in task.metrics():
                 self._client.log_metric(self._run, f"{contender}/{metric.name}", score(metric, rows))
 
-    def end(self, *, failed: bool) -> None:
-        self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
-        if self._scratch:
+    def end(self, ended: str) -> None:
+        self._client.set_terminated(self._run, ENDS.get(ended, "FAILED"))
+        if self._scratch is not None:
             self._scratch.cleanup()

@@ -42,11 +42,14 @@ def test_losses_and_every_contender_s_scores_are_with_mlflow(
     assert [loss.step for loss in losses] == [20]
 
 
-def test_a_run_that_fails_is_told_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the store that the environment names, and the failure comes out."""
+@pytest.mark.parametrize("where", ["core.stages.evaluate.weigh", "core.runner.seal"])
+def test_a_run_that_fails_is_told_as_failed(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the last stage did, in the store that the environment names; and the failure comes out."""
     place = (tmp_path / "elsewhere").as_uri()
     monkeypatch.setenv(tracking.STORE, place)
-    monkeypatch.setattr("core.stages.evaluate.weigh", fail)
+    monkeypatch.setattr(where, fail)
     with pytest.raises(TaokeError, match="on purpose"):
         core.run("mlflow/digits", out=tmp_path, quiet=True, **{"fine_tune.epochs": 10})
     assert told(place)[1].info.status == "FAILED"
