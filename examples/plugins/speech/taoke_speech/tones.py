@@ -26,7 +26,8 @@ def tone(word: str, speaker: str, number: int) -> NDArray[np.int16]:
     pitch = PITCH[speaker] * rng.uniform(0.9, 1.1) * 2 ** (OCTAVES[word] * seconds / seconds[-1])
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
     sound = np.sum([np.sin(k * phase) / k for k in (1, 2, 3)], 0) + rng.normal(0, 0.02, len(seconds))
-    return (rng.uniform(2000, 8000) * sound / np.abs(sound).max()).astype(np.int16)
+    loud: NDArray[np.float64] = rng.uniform(2000, 8000) * sound / np.abs(sound).max()
+    return loud.astype(np.int16)
 
 
 def write(

@@ -38,7 +38,7 @@ def train_base(folder: str, speaker: str, file: str) -> str:
         )
     words = sorted({word for _, word in pairs})
     rng = torch.Generator().manual_seed(0)
-    spectrogram, shift = LogSpectrogram(), Shift(ShiftOptions())
+    spectrogram, shift = LogSpectrogram(), Shift(ShiftOptions(frames=6))
     rows = [spectrogram.apply(Row(recording(path), word), None, rng) for path, word in pairs]
     targets = torch.tensor([words.index(row.target) for row in rows])
     torch.manual_seed(0)
