@@ -95,8 +95,10 @@ def run(step: Step, folder: Path, variables: dict[str, str]) -> None:
 
 def follow(folder: Path, *, fast: bool) -> int:
     """All steps, below `folder`; how many lines an author wrote."""
+    began = time.monotonic()
     variables = environment(folder / "venv", fast=fast)
-    lines = 0
+    print(f"\nthe environment took {(time.monotonic() - began) / 60:.1f} minutes")
+    began, lines = time.monotonic(), 0
     for step in steps(PAGE.read_text(encoding="utf-8")):
         if step.command:
             run(step, folder, variables)
@@ -110,6 +112,7 @@ def follow(folder: Path, *, fast: bool) -> int:
         path.write_text(step.text, encoding="utf-8")
         lines += written(before, step.text)
         print(f"\n{step.file}: {written(before, step.text)} lines written")
+    print(f"\nthe page took {(time.monotonic() - began) / 60:.1f} minutes; the author wrote {lines} lines")
     return lines
 
 
@@ -119,15 +122,11 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--fast", action="store_true", help="install nothing but the plugins themselves")
     fast = parser.parse_args(arguments).fast
-    began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="tutorial-"))
     try:
         lines = follow(folder, fast=fast)
     finally:
         shutil.rmtree(folder)
-    print(
-        f"\nfollowed to the end in {(time.monotonic() - began) / 60:.1f} minutes; the author wrote {lines} lines"
-    )
     if lines >= MOST:
         sys.exit(f"{PAGE}: an author is to write fewer than {MOST} lines: shorten the example")
 
