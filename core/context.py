@@ -69,8 +69,9 @@ class Context:
 
     `name`, `recipe`, `plugins` and `choices` are those of the resolved recipe. `folder` is the run's, None where
     nothing is written; `stage` and `step` (of `steps`) say where the run is; `contender` says whose
-    training is under way, `adapted` or `scratch`; `lr` is the schedule's rate at this step. `workers` is how many
-    processes make batches ahead of time; it changes no bit.
+    training is under way, `adapted` or `scratch`; `lr` is the schedule's rate at this step; `ended` is empty until the
+    run is over, and then says how: `done`, `failed` or `interrupted`. `workers` is how many processes make batches
+    ahead of time; it changes no bit.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Context:
         self.steps = 0
         self.contender = ADAPTED
         self.lr = 0.0
+        self.ended = ""
         self._warned: set[str] = set()
 
     def make(self, use: Use) -> Any:

@@ -171,6 +171,7 @@ def _record(context: Context, folder: Path) -> Iterator[None]:
     )
 
     def end(status: str, **fields: Any) -> None:
+        context.ended = status
         context.events.emit("end", status=status, stage=context.stage, step=context.step, **fields)
 
     try:

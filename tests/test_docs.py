@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/**/*.md", "plugins/*/*.md", "benchmarks/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "plugins/*/*.md", "examples/**/*.md", "benchmarks/*.md")
     for path in ROOT.glob(pattern)
 )
 
@@ -50,6 +50,7 @@ def test_what_the_contract_s_pages_show_works(page: str) -> None:
     exec("\n".join(blocks), {"__name__": page})  # noqa: S102 (our own page)
 
 
-def test_bash_reads_what_ci_runs() -> None:
+@pytest.mark.parametrize("script", [".ci/run", "examples/check.sh"])
+def test_bash_reads_what_ci_runs(script: str) -> None:
     """The script parses."""
-    subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True)
+    subprocess.run(["bash", "-n", ROOT / script], check=True)

@@ -21,12 +21,13 @@ class PluginContract:
     expected_failures: ClassVar[Mapping[str, str]] = {}
 
     @pytest.fixture(scope="class")
-    def report(self) -> Report:
+    @classmethod
+    def report(cls) -> Report:
         return check_plugin(
-            self.plugin,
-            recipes=self.recipes,
-            overrides=self.overrides,
-            expected_failures=self.expected_failures,
+            cls.plugin,
+            recipes=cls.recipes,
+            overrides=cls.overrides,
+            expected_failures=cls.expected_failures,
         )
 
     @pytest.mark.parametrize("check", [check.id for check in CHECKS])

@@ -25,7 +25,7 @@ import sys
 
 @hookimpl
 def taoke_teardown(context):
-    print("teardown of", __name__, file=sys.stderr)
+    print("teardown of", __name__, context.ended, file=sys.stderr)
 """
 
 
@@ -144,9 +144,9 @@ def test_plugin_that_raises_in_a_hook_is_named_and_everyone_is_torn_down(toy, pl
     (folder,) = [path.parent for path in (tmp_path / "out").rglob("events.jsonl")]
     assert f"the record is in {folder}" in error["message"]
     told = [text for text in outcome.err.splitlines() if "teardown" in text]
-    assert told[0] == "teardown of taoke_plugin_file_last"
+    assert told[0] == "teardown of taoke_plugin_file_last failed"
     assert told[1].startswith("warning: teardown failed: LookupError: nor that")
-    assert told[-1] == "teardown of taoke_plugin_file_first"
+    assert told[-1] == "teardown of taoke_plugin_file_first failed"
     events = record(tmp_path)
     (end,) = [event for event in events if event["event"] == "end"]
     assert (end["status"], end["stage"], end["step"]) == ("failed", "fine_tune", 5)
@@ -318,7 +318,7 @@ def test_ctrl_c_leaves_a_readable_record_that_says_so(plugin_file, tmp_path):
 
         @hookimpl
         def taoke_teardown(context):
-            print("torn down", file=sys.stderr, flush=True)
+            print("torn down:", context.ended, file=sys.stderr, flush=True)
         """,
     )
     command = [sys.executable, "-m", "core", "run", RECIPE, "fine_tune.epochs=1000000"]
@@ -337,7 +337,7 @@ def test_ctrl_c_leaves_a_readable_record_that_says_so(plugin_file, tmp_path):
         out, err = process.communicate()
     assert process.returncode == 130
     assert out == ""
-    assert "torn down" in err
+    assert "torn down: interrupted" in err
     assert "Traceback" not in err
     (folder,) = [path.parent for path in (tmp_path / "out").rglob("events.jsonl")]
     events = record(tmp_path)

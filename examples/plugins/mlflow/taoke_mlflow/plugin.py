@@ -38,7 +38,7 @@ def taoke_illustrate(
 @hookimpl
 def taoke_teardown(context: Context) -> None:
     if TRACKING in context.stash:
-        context.stash[TRACKING].end(failed=context.stage != "seal")
+        context.stash[TRACKING].end(context.ended)
 
 
 def _tracking(context: Context) -> Tracking:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-
-from mlflow.tracking import MlflowClient
 
 from core.evidence.scores import score
 
@@ -16,21 +15,52 @@ if TYPE_CHECKING:
     from core.context import Context
     from core.contract import Prediction, Task
 
+
+@contextmanager
+def environment(**changes: str) -> Iterator[None]:
+    """With these changes, and as it was afterwards, whatever a library has set in it meanwhile."""
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name in {*os.environ, *before}:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
+
+
+def file_store_allowed() -> AbstractContextManager[None]:
+    """MLflow asks for consent in the environment to keep runs in files."""
+    return environment(MLFLOW_ALLOW_FILE_STORE="true")
+
+
+with environment():  # in which MLflow, when it is imported, puts the name of its session
+    from mlflow.tracking import MlflowClient
+
 STORE = "MLFLOW_TRACKING_URI"
 """The environment variable with which MLflow itself is told where to keep runs."""
+ENDS = {"done": "FINISHED", "interrupted": "KILLED"}
 
 
 class Tracking:
-    """`place` is where MLflow keeps the run: what `MLFLOW_TRACKING_URI` says, or `mlruns` beside the runs' folders."""
+    """`place` is where MLflow keeps the run: what `MLFLOW_TRACKING_URI` says, or `mlruns` beside the runs' folders.
+    Of a run that writes nothing, nothing is kept."""
 
     def __init__(self, context: Context) -> None:
-        beside = context.folder.resolve().parents[1] if context.folder else Path.cwd()
-        self.place = os.environ.get(STORE) or (beside / "mlruns").as_uri()
-        with _file_store_allowed():
+        folder, self._scratch = context.folder, None
+        if folder is None:
+            self._scratch = TemporaryDirectory(prefix="mlruns-")
+            at = Path(self._scratch.name)
+        else:
+            at = folder.parents[len(Path(context.name).parts)]
+        self.place = os.environ.get(STORE) or (at.resolve() / "mlruns").as_uri()
+        with file_store_allowed():
             self._client = MlflowClient(tracking_uri=self.place)
             known = self._client.get_experiment_by_name(context.name)
             experiment = known.experiment_id if known else self._client.create_experiment(context.name)
-            name = context.folder.name if context.folder else None
+            name = folder.name if folder else context.name  # without one, MLflow draws it
             self._run: str = self._client.create_run(experiment, run_name=name).info.run_id
         recipe = context.recipe
         for key, value in {"base": recipe.base.name, "seed": recipe.seed, "lr": recipe.fine_tune.lr}.items():
@@ -45,20 +75,7 @@ class Tracking:
             for metric in task.metrics():
                 self._client.log_metric(self._run, f"{contender}/{metric.name}", score(metric, rows))
 
-    def end(self, *, failed: bool) -> None:
-        self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
-
-
-@contextmanager
-def _file_store_allowed() -> Iterator[None]:
-    """MLflow asks for its consent in the environment to keep runs in files; it is as it was afterwards."""
-    name = "MLFLOW_ALLOW_FILE_STORE"
-    before = os.environ.get(name)
-    os.environ[name] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+    def end(self, ended: str) -> None:
+        self._client.set_terminated(self._run, ENDS.get(ended, "FAILED"))
+        if self._scratch is not None:
+            self._scratch.cleanup()

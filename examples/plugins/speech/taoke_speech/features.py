@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from core.contract import JSON, Row
 from taoke_speech import options
@@ -14,6 +16,9 @@ from taoke_speech.data import RATE
 
 WINDOW, STEP, BANDS, FRAMES = 256, 80, 40, 100
 """Samples of a window (32 ms) and between two (10 ms); bands of pitch; frames that are kept (1 s)."""
+FLOOR = 8.0
+"""What is weaker than the loudest by more than this (in nats; 35 dB) is taken for silence: rooms and microphones
+differ in it, words do not."""
 
 
 def mel_bands() -> Tensor:
@@ -28,24 +33,26 @@ def mel_bands() -> Tensor:
 
 
 class LogSpectrogram:
-    """(samples,) int16 to (BANDS, FRAMES) float32, with mean 0 and deviation 1: how loud somebody speaks, into which
-    microphone, is no part of the word."""
+    """(samples,) int16 to (BANDS, FRAMES) float32, of mean 0 and deviation 1 where the word is, and silence behind it:
+    how loud somebody speaks, and how long the recording is, are no part of the word."""
 
     random = False
 
     def __init__(self) -> None:
         self._bands = mel_bands()
 
-    def fit(self, rows: list[Row]) -> JSON:
+    def fit(self, rows: Sequence[Row]) -> JSON:
         return None
 
     def apply(self, row: Row, state: JSON, rng: torch.Generator) -> Row:
-        sound = torch.from_numpy(np.asarray(row.inputs, np.float32) / 2**15)
-        sound = torch.nn.functional.pad(sound[: STEP * FRAMES], (0, max(0, STEP * FRAMES - len(sound))))
-        window = torch.hann_window(WINDOW)
-        energy = torch.stft(sound, WINDOW, STEP, window=window, return_complex=True).abs().square()
-        log = (self._bands @ energy)[:, :FRAMES].clamp(min=1e-8).log()
-        return replace(row, inputs=(log - log.mean()) / (log.std() + 1e-5))
+        sound = torch.from_numpy(np.asarray(row.inputs, np.float32) / 2**15)[: STEP * FRAMES]
+        sound = functional.pad(sound, (0, max(0, WINDOW - len(sound))))
+        spectrum = torch.stft(sound, WINDOW, STEP, window=torch.hann_window(WINDOW), return_complex=True)
+        log = (self._bands @ spectrum.abs().square())[:, :FRAMES].clamp(min=1e-10).log()
+        log = log.clamp(min=float(log.max()) - FLOOR)
+        log = (log - log.mean()) / (log.std() + 1e-5)
+        behind = (0, FRAMES - log.shape[1])
+        return replace(row, inputs=functional.pad(log, behind, value=float(log.min())))
 
 
 class Shift:
@@ -56,7 +63,7 @@ class Shift:
     def __init__(self, options: options.Shift) -> None:
         self._frames = options.frames
 
-    def fit(self, rows: list[Row]) -> JSON:
+    def fit(self, rows: Sequence[Row]) -> JSON:
         return None
 
     def apply(self, row: Row, state: JSON, rng: torch.Generator) -> Row:
