@@ -162,39 +162,46 @@ TAOKE_FN float taoke_join(uint16_t near, int16_t remainder) {
   return taoke_float(((uint32_t)near << 16) + (uint32_t)(int32_t)remainder);
 }
 
-// Codes of 8 bits, by block of 256, with the block's largest value as its scale: a mean is scale * (code / 127)^2 with
-// its sign, the root of a mean square scale * (code / 255)^2. Between two codes chance decides, so that the mean is exact
-// (for the mean square, not its root); a positive mean square never becomes 0.
+// Codes of 8 bits, by block of 256: floating point with four bits of mantissa, below a power of two that the block's
+// largest value sets. A mean has a sign and three bits of exponent, a mean square four. Between two codes chance decides,
+// so that the mean over many steps is exact; a positive mean square never becomes 0, which would make its step huge.
+// There are neither tables nor roots: shifts and comparisons, which vector units have.
 static const int TAOKE_BLOCK = 256;
+static const int TAOKE_MEAN_TOP = 7, TAOKE_SQUARE_TOP = 15;  // the largest exponent field: its numbers are 1 to 1.9375
 
-TAOKE_FN float taoke_mean_of(int code, float unit) { return (float)(code * (code < 0 ? -code : code)) * unit; }
+// 2^-top times what the code's bits say; codes below 16 are the multiples of the smallest.
+TAOKE_FN float taoke_decoded(int code, int top) {
+  const float low = (float)code * taoke_float((uint32_t)(127 - 3 - top) << 23);
+  const float high = taoke_float(((uint32_t)code << 19) + ((uint32_t)(127 - top) << 23));
+  return code < 16 ? low : high;
+}
 
-TAOKE_FN int taoke_mean_code(float mean, float inverse, float unit, uint32_t random) {
-  const float size = fabsf(mean);
-  int code = (int)(sqrtf(size * inverse) * 127.0f);
-  code = code > 126 ? 126 : code;
-  const float low = (float)(code * code) * unit;
-  const float high = (float)((code + 1) * (code + 1)) * unit;
+// `x` from 0 to 1.9375; `random` is below 65536.
+TAOKE_FN int taoke_encoded(float x, int top, uint32_t random) {
   const float chance = (float)(int)random * (1.0f / 65536.0f);
-  code += chance * (high - low) < size - low ? 1 : 0;
+  const int low = (int)(x * taoke_float((uint32_t)(127 + 3 + top) << 23) + chance);
+  const int high = (int)((taoke_bits(x) + (random << 3)) >> 19) - ((127 - top) << 4);
+  return x < taoke_float((uint32_t)(127 + 1 - top) << 23) ? low : high;
+}
+
+// The power of two below which a block's values lie, from the largest; 0 for blocks of nothing but subnormal numbers.
+TAOKE_FN float taoke_scale(float largest) {
+  const uint32_t bits = (taoke_bits(largest) + 0x7ffffu) & 0x7f800000u;
+  return taoke_float(bits);
+}
+TAOKE_FN float taoke_inverse(float scale) { return scale == 0.0f ? 0.0f : 1.0f / scale; }
+
+TAOKE_FN float taoke_mean_of(int code, float scale) {
+  const float size = taoke_decoded(code < 0 ? -code : code, TAOKE_MEAN_TOP) * scale;
+  return code < 0 ? -size : size;
+}
+TAOKE_FN int taoke_mean_code(float mean, float inverse, uint32_t random) {
+  const int code = taoke_encoded(fabsf(mean) * inverse, TAOKE_MEAN_TOP, random);
   return mean < 0.0f ? -code : code;
 }
 
-TAOKE_FN float taoke_square_of(int code, float unit) {
-  const float root = (float)(code * code) * unit;
-  return root * root;
-}
-
-TAOKE_FN int taoke_square_code(float square, float inverse, float unit, uint32_t random) {
-  int code = (int)(sqrtf(sqrtf(square) * inverse) * 255.0f);
-  code = code > 254 ? 254 : code;
-  const float low = taoke_square_of(code, unit);
-  const float high = taoke_square_of(code + 1, unit);
-  const float chance = (float)(int)random * (1.0f / 65536.0f);
-  code += chance * (high - low) < square - low ? 1 : 0;
+TAOKE_FN float taoke_square_of(int code, float scale) { return taoke_decoded(code, TAOKE_SQUARE_TOP) * scale; }
+TAOKE_FN int taoke_square_code(float square, float inverse, uint32_t random) {
+  const int code = taoke_encoded(square * inverse, TAOKE_SQUARE_TOP, random);
   return (code == 0 && square > 0.0f && !MUTANT(19)) ? 1 : code;
 }
-
-// What a scale is divided by, and multiplied with; blocks of nothing but subnormal numbers are zeros.
-TAOKE_FN float taoke_unit(float scale, float steps) { return scale < 1.1754944e-38f ? 0.0f : scale / (steps * steps); }
-TAOKE_FN float taoke_inverse(float scale) { return scale < 1.1754944e-38f ? 0.0f : 1.0f / scale; }

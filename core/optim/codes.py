@@ -1,5 +1,5 @@
-"""Numbers in fewer bits, in plain torch: bfloat16 rounded by chance, bfloat16 with the bits it lacks, and codes of 8
-bits by block. The same bits as the kernels' (`csrc/update_math.h`, where the formulas are explained).
+"""Numbers in fewer bits, in plain torch: bfloat16 rounded by chance, bfloat16 with the bits it lacks, and codes of
+8 bits by block. The same bits as the kernels' (`csrc/update_math.h`, where the formulas are explained).
 
 Tensors here are flat. What chance decides depends on the tensor's place in the optimizer, the step and the element, and
 on nothing else.
@@ -13,8 +13,10 @@ from torch import Tensor
 BLOCK = 256
 """Elements that share a scale."""
 
+MEAN_TOP, SQUARE_TOP = 7, 15
+"""The largest exponent of a code, of a mean and of a mean square."""
+
 _WORD = 0xFFFFFFFF
-_SMALLEST = 2.0**-126
 
 
 def root(x: Tensor) -> Tensor:
@@ -88,52 +90,49 @@ def _by_element(scale: Tensor, count: int) -> Tensor:
     return scale.repeat_interleave(BLOCK)[:count]
 
 
-def _unit(scale: Tensor, steps: float) -> Tensor:
-    return torch.where(scale < _SMALLEST, 0.0, scale / (steps * steps))
-
-
 def _inverse(scale: Tensor) -> Tensor:
-    return torch.where(scale < _SMALLEST, 0.0, 1.0 / scale)
+    return torch.where(scale == 0, 0.0, 1.0 / scale)
 
 
-def _largest(x: Tensor) -> Tensor:
+def _scales(x: Tensor) -> Tensor:
+    """The powers of two below which the blocks' values lie."""
     padded = torch.nn.functional.pad(x.abs(), (0, -len(x) % BLOCK))
-    return padded.view(-1, BLOCK).amax(1)
+    bits = (_bits(padded.view(-1, BLOCK).amax(1)) + 0x7FFFF) & 0x7F800000
+    return bits.to(torch.int32).view(torch.float32)
+
+
+def _decoded(code: Tensor, top: int) -> Tensor:
+    high = ((code << 19) + ((127 - top) << 23)).to(torch.int32).view(torch.float32)
+    return torch.where(code < 16, code.to(torch.float32) * 2.0 ** (-3 - top), high)
+
+
+def _encoded(x: Tensor, top: int, chance: Tensor) -> Tensor:
+    low = (x * 2.0 ** (3 + top) + chance.to(torch.float32) * (1 / 65536)).to(torch.int64)
+    high = ((_bits(x) + (chance << 3)) >> 19) - ((127 - top) << 4)
+    return torch.where(x < 2.0 ** (1 - top), low, high)
 
 
 def decode_mean(codes: Tensor, scale: Tensor) -> Tensor:
     """int8 to float32."""
-    code = codes.to(torch.int32)
-    return (code * code.abs()).to(torch.float32) * _by_element(_unit(scale, 127.0), len(codes))
+    code = codes.to(torch.int64)
+    size = _decoded(code.abs(), MEAN_TOP) * _by_element(scale, len(codes))
+    return torch.where(code < 0, -size, size)
 
 
 def decode_square(codes: Tensor, scale: Tensor) -> Tensor:
     """uint8 to float32."""
-    return _square(codes.to(torch.int32), _by_element(_unit(scale, 255.0), len(codes)))
-
-
-def _square(code: Tensor, unit: Tensor) -> Tensor:
-    root = (code * code).to(torch.float32) * unit
-    return root * root
+    return _decoded(codes.to(torch.int64), SQUARE_TOP) * _by_element(scale, len(codes))
 
 
 def encode_mean(mean: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
-    """float32 to int8 and the blocks' scales."""
-    scale = _largest(mean)
-    unit = _by_element(_unit(scale, 127.0), len(mean))
-    size = mean.abs()
-    code = (root(size * _by_element(_inverse(scale), len(mean))) * 127.0).to(torch.int32).clamp_(max=126)
-    low, high = (code * code).to(torch.float32) * unit, ((code + 1) * (code + 1)).to(torch.float32) * unit
-    code += chance.to(torch.float32) * (1 / 65536) * (high - low) < size - low
+    """float32 to int8 and the blocks' scales; `chance` is 16 random bits an element."""
+    scale = _scales(mean)
+    code = _encoded(mean.abs() * _by_element(_inverse(scale), len(mean)), MEAN_TOP, chance)
     return torch.where(mean < 0, -code, code).to(torch.int8), scale
 
 
 def encode_square(square: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
-    """float32, not negative, to uint8 and the blocks' scales."""
-    scale = root(_largest(square))
-    unit = _by_element(_unit(scale, 255.0), len(square))
-    code = root(root(square) * _by_element(_inverse(scale), len(square))) * 255.0
-    code = code.to(torch.int32).clamp_(max=254)
-    low, high = _square(code, unit), _square(code + 1, unit)
-    code += chance.to(torch.float32) * (1 / 65536) * (high - low) < square - low
+    """float32, not negative, to uint8 and the blocks' scales; what is positive becomes no 0."""
+    scale = _scales(square)
+    code = _encoded(square * _by_element(_inverse(scale), len(square)), SQUARE_TOP, chance)
     return torch.where((code == 0) & (square > 0), 1, code).to(torch.uint8), scale

@@ -5,25 +5,25 @@
 
 namespace {
 
-// Eight numbers at a time; the compiler maps them to whatever registers there are.
-typedef double Double8 __attribute__((vector_size(64)));
-typedef float Float8 __attribute__((vector_size(32)));
-typedef uint32_t Word8 __attribute__((vector_size(32)));
-typedef uint16_t Half8 __attribute__((vector_size(16)));
+// Four numbers at a time; the compiler maps them to whatever registers there are.
+typedef double Double4 __attribute__((vector_size(32)));
+typedef float Float4 __attribute__((vector_size(16)));
+typedef uint32_t Word4 __attribute__((vector_size(16)));
+typedef uint16_t Half4 __attribute__((vector_size(8)));
 
-inline __attribute__((always_inline)) Double8 load8(const float* from) {
-  Float8 x;
+inline __attribute__((always_inline)) Double4 load4(const float* from) {
+  Float4 x;
   memcpy(&x, from, sizeof x);
-  return __builtin_convertvector(x, Double8);
+  return __builtin_convertvector(x, Double4);
 }
 
-inline __attribute__((always_inline)) Double8 load8(const uint16_t* from) {
-  Half8 x;
+inline __attribute__((always_inline)) Double4 load4(const uint16_t* from) {
+  Half4 x;
   memcpy(&x, from, sizeof x);
-  const Word8 wide = __builtin_convertvector(x, Word8) << 16;
-  Float8 y;
+  const Word4 wide = __builtin_convertvector(x, Word4) << 16;
+  Float4 y;
   memcpy(&y, &wide, sizeof y);
-  return __builtin_convertvector(y, Double8);
+  return __builtin_convertvector(y, Double4);
 }
 
 inline double number(float x) { return x; }
@@ -32,16 +32,20 @@ inline double number(uint16_t x) { return taoke_from_bf16(x); }
 // Sixteen sums, element i into the one of i mod 16, added up in a fixed tree. A float's square is exact in double.
 template <class T>
 double squares_of(const T* g, int64_t n) {
-  Double8 low = {0}, high = {0};
+  Double4 sum0 = {0}, sum1 = {0}, sum2 = {0}, sum3 = {0};
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
-    const Double8 a = load8(g + i), b = load8(g + i + 8);
-    low += a * a;
-    high += b * b;
+    const Double4 x0 = load4(g + i), x1 = load4(g + i + 4), x2 = load4(g + i + 8), x3 = load4(g + i + 12);
+    sum0 += x0 * x0;
+    sum1 += x1 * x1;
+    sum2 += x2 * x2;
+    sum3 += x3 * x3;
   }
   double sums[16];
-  memcpy(sums, &low, sizeof low);
-  memcpy(sums + 8, &high, sizeof high);
+  memcpy(sums, &sum0, sizeof sum0);
+  memcpy(sums + 4, &sum1, sizeof sum1);
+  memcpy(sums + 8, &sum2, sizeof sum2);
+  memcpy(sums + 12, &sum3, sizeof sum3);
   if (!MUTANT(14))
     for (; i < n; ++i) {
       const double x = number(g[i]);
@@ -104,20 +108,22 @@ void split(uint16_t* __restrict to, int16_t* __restrict remainder, const float* 
   for (int i = 0; i < n; ++i) to[i] = taoke_split(from[i], remainder[i]);
 }
 
+// The random bits of a tile: the mean's in the upper halves, the mean square's or the parameter's in the lower ones.
+void draw(uint32_t* __restrict to, int n, uint32_t key, uint32_t first) {
+  for (int i = 0; i < n; ++i) to[i] = taoke_random(key, first + static_cast<uint32_t>(i));
+}
+
 template <int SHIFT>
-void narrow(uint16_t* __restrict to, const float* __restrict from, int n, uint32_t key, uint32_t first) {
-  for (int i = 0; i < n; ++i)
-    to[i] = taoke_to_bf16(from[i], (taoke_random(key, first + static_cast<uint32_t>(i)) >> SHIFT) & 0xffffu);
+void narrow(uint16_t* __restrict to, const float* __restrict from, int n, const uint32_t* __restrict random) {
+  for (int i = 0; i < n; ++i) to[i] = taoke_to_bf16(from[i], (random[i] >> SHIFT) & 0xffffu);
 }
 
 void decode(float* __restrict m, const int8_t* __restrict codes, float scale, int n) {
-  const float unit = taoke_unit(scale, 127.0f);
-  for (int i = 0; i < n; ++i) m[i] = taoke_mean_of(codes[i], unit);
+  for (int i = 0; i < n; ++i) m[i] = taoke_mean_of(codes[i], scale);
 }
 
 void decode(float* __restrict v, const uint8_t* __restrict codes, float scale, int n) {
-  const float unit = taoke_unit(scale, 255.0f);
-  for (int i = 0; i < n; ++i) v[i] = taoke_square_of(codes[i], unit);
+  for (int i = 0; i < n; ++i) v[i] = taoke_square_of(codes[i], scale);
 }
 
 // As integers, because their order is that of the sizes and their maximum needs no leave to reorder.
@@ -130,24 +136,21 @@ float largest(const float* x, int n) {
   return taoke_float(static_cast<uint32_t>(most));
 }
 
-float encode(int8_t* __restrict codes, const float* __restrict m, int n, uint32_t key, uint32_t first) {
-  const float scale = largest(m, n), inverse = taoke_inverse(scale), unit = taoke_unit(scale, 127.0f);
-  for (int i = 0; i < n; ++i)
-    codes[i] = static_cast<int8_t>(
-        taoke_mean_code(m[i], inverse, unit, taoke_random(key, first + static_cast<uint32_t>(i)) >> 16));
+float encode(int8_t* __restrict codes, const float* __restrict m, int n, const uint32_t* __restrict random) {
+  const float scale = taoke_scale(largest(m, n)), inverse = taoke_inverse(scale);
+  for (int i = 0; i < n; ++i) codes[i] = static_cast<int8_t>(taoke_mean_code(m[i], inverse, random[i] >> 16));
   return scale;
 }
 
-float encode(uint8_t* __restrict codes, const float* __restrict v, int n, uint32_t key, uint32_t first) {
-  const float scale = sqrtf(largest(v, n)), inverse = taoke_inverse(scale), unit = taoke_unit(scale, 255.0f);
-  for (int i = 0; i < n; ++i)
-    codes[i] = static_cast<uint8_t>(
-        taoke_square_code(v[i], inverse, unit, taoke_random(key, first + static_cast<uint32_t>(i)) & 0xffffu));
+float encode(uint8_t* __restrict codes, const float* __restrict v, int n, const uint32_t* __restrict random) {
+  const float scale = taoke_scale(largest(v, n)), inverse = taoke_inverse(scale);
+  for (int i = 0; i < n; ++i) codes[i] = static_cast<uint8_t>(taoke_square_code(v[i], inverse, random[i] & 0xffffu));
   return scale;
 }
 
 // At most TAOKE_BLOCK elements: what is narrow in memory passes through arrays that stay in the first cache.
 void update_tile(TaokeRule rule, const TaokeTensor& t, const TaokeCoefficients& c, int64_t from, int n) {
+  alignas(64) uint32_t random[TAOKE_BLOCK];
   alignas(64) float p[TAOKE_BLOCK], g[TAOKE_BLOCK], m[TAOKE_BLOCK], v[TAOKE_BLOCK], start[TAOKE_BLOCK];
   const uint32_t high = static_cast<uint32_t>(static_cast<uint64_t>(from) >> 32), first = static_cast<uint32_t>(from);
   const bool has_mean = rule != TAOKE_PLAIN, has_square = rule == TAOKE_ADAM;
@@ -186,19 +189,21 @@ void update_tile(TaokeRule rule, const TaokeTensor& t, const TaokeCoefficients& 
 
   if (t.narrow) {
     uint16_t* narrow_p = static_cast<uint16_t*>(t.param) + from;
-    if (t.remainder)
+    if (t.remainder) {
       split(narrow_p, t.remainder + from, p, n);
-    else
-      narrow<0>(narrow_p, p, n, taoke_key(t.number, t.step, high, 0), first);
+    } else {
+      draw(random, n, taoke_key(t.number, t.step, high, 0), first);
+      narrow<0>(narrow_p, p, n, random);
+    }
   }
-  if (t.store == TAOKE_FLOAT32) return;
-  const uint32_t key = taoke_key(t.number, t.step, high, 1);
+  if (t.store == TAOKE_FLOAT32 || !has_mean) return;
+  draw(random, n, taoke_key(t.number, t.step, high, 1), first);
   if (t.store == TAOKE_BFLOAT16) {
-    if (has_mean) narrow<16>(static_cast<uint16_t*>(t.mean) + from, m, n, key, first);
-    if (has_square) narrow<0>(static_cast<uint16_t*>(t.square) + from, v, n, key, first);
+    narrow<16>(static_cast<uint16_t*>(t.mean) + from, m, n, random);
+    if (has_square) narrow<0>(static_cast<uint16_t*>(t.square) + from, v, n, random);
   } else {
-    if (has_mean) t.mean_scale[block] = encode(static_cast<int8_t*>(t.mean) + from, m, n, key, first);
-    if (has_square) t.square_scale[block] = encode(static_cast<uint8_t*>(t.square) + from, v, n, key, first);
+    t.mean_scale[block] = encode(static_cast<int8_t*>(t.mean) + from, m, n, random);
+    if (has_square) t.square_scale[block] = encode(static_cast<uint8_t*>(t.square) + from, v, n, random);
   }
 }
 
