@@ -7,7 +7,9 @@
 #include "../plan.h"
 
 #ifdef TAOKE_MUTANTS
-extern "C" int taoke_mutant = 0;
+extern "C" {
+int taoke_mutant = 0;
+}
 #endif
 
 const TaokeKernels* taoke_kernels(const char* isa) {
