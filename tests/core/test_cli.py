@@ -386,6 +386,7 @@ def test_doctor_finds_this_installation_healthy(cli):
     assert document["default_recipe"] in document["recipes"]
     assert document["libraries"]["torch"]
     assert "cpu" in document["devices"]
+    assert set(document["update_step"]) == {"cpu", "cuda"}
     assert cli("doctor").out.endswith("all well\n")
 
 
