@@ -26,12 +26,11 @@ T = TypeVar("T")
 
 
 class Gradient(NamedTuple):
-    """The norm of a step's gradients, what they were multiplied with, and how many steps were left out so far. The
-    numbers may be tensors on a device, which wait when they are read."""
+    """The norm of a step's gradients, and what they were multiplied with: 0 where the step was left out. Both may be
+    tensors of a device, for which one waits when they are read."""
 
     norm: Any
     clip: Any
-    skipped: int
 
 
 class StashKey(Generic[T]):

@@ -54,8 +54,9 @@ class Events:
         for at, contender, step, loss, lr, gradient in self._steps:
             more = ""
             if gradient is not None:
-                norm, clip, skipped = gradient
-                more = f', "grad_norm": {_number(norm)}, "clip": {_number(clip)}, "skipped": {skipped}'
+                clip = float(gradient.clip)
+                more = f', "grad_norm": {_number(gradient.norm)}, "clip": {_number(clip)}'
+                more += ', "skipped": true' if clip == 0.0 else ""
             self._lines.append(
                 f'{{"event": "step", "seconds": {at - self._began:.6f}, "contender": "{contender}", "step": {step},'
                 f' "loss": {_number(loss)}, "lr": {lr!r}{more}}}'

@@ -137,7 +137,7 @@ def _gradient(updater: torch.optim.Optimizer) -> Gradient | None:
     norm = getattr(updater, "grad_norm", None)
     if norm is None:
         return None
-    return Gradient(norm, getattr(updater, "clip_factor", 1.0), getattr(updater, "skipped_steps", 0))
+    return Gradient(norm, getattr(updater, "clip_factor", 1.0))
 
 
 def schedule(name: str, warmup: float, step: int, steps: int) -> float:

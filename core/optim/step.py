@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from core.optim import codes, reference
+from core.optim import codes, cuda, reference
 from core.optim.native import Native, is_dense, unfit, warn_once
 from core.optim.reference import MOMENTS, Hyper, Rule
 
@@ -23,6 +23,7 @@ LEAST_CODED = 4096
 """Tensors with fewer elements keep their moments in float32 where the others' are codes of 8 bits."""
 
 _COPIED = ("max_grad_norm", "state_dtype", "zero_grads", "backend", "master", "check", "skipped_steps")
+"""What a copy of an optimizer has besides what torch's copies."""
 
 
 class Stepping(Optimizer):
@@ -31,7 +32,8 @@ class Stepping(Optimizer):
     Attributes:
         skipped_steps: how many steps were left out because a gradient was not finite.
         grad_norm: the norm of all gradients at the last step; None where nothing asked for it.
-        clip_factor: what they were multiplied with for it.
+        clip_factor: what they were multiplied with for it; 0 where the step was left out. The kernels on a GPU leave
+            both there, as tensors.
     """
 
     name: ClassVar[str]
@@ -70,7 +72,8 @@ class Stepping(Optimizer):
         self.backend = backend
         self.master = state_dtype == "float32" if master is None else master
         self.check = check
-        self.skipped_steps = 0
+        self._skipped = 0
+        self._cuda: cuda.Cuda | None = None
         self._forget()
         super().__init__(
             params, {**defaults, "anchor": anchor, "ema_decay": ema_decay, "anchor_to": anchor_to}
@@ -80,6 +83,14 @@ class Stepping(Optimizer):
         for name, value, good in options:
             if not good:
                 raise ValueError(f"{self.name}: {name}={value!r} is out of range")
+
+    @property
+    def skipped_steps(self) -> int:
+        return self._skipped + (0 if self._cuda is None else self._cuda.left_out())
+
+    @skipped_steps.setter
+    def skipped_steps(self, count: int) -> None:
+        self._skipped = count
 
     # -------------------------------------------------------------------------------- what the formulas differ in
 
@@ -136,21 +147,35 @@ class Stepping(Optimizer):
         return state
 
     def __getstate__(self) -> dict[str, Any]:
+        self._settle()
         return {**super().__getstate__(), **{name: getattr(self, name) for name in _COPIED}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.setdefault("_cuda", None)
+        self.__dict__.setdefault("_skipped", 0)
+        if "skipped_steps" in state:
+            self._skipped = state.pop("skipped_steps")
         super().__setstate__(state)
         self._forget()
 
     def _forget(self) -> None:
         """Where everything lies is to be looked up anew."""
+        self._settle()
+        self._cuda = None
         self._native: Native | None = None
         self._parameters: list[Tensor] = []
         self._states: list[dict[str, Any]] = []
         self._groups: list[int] = []
         self._lacking: list[set[str]] = []
-        self.grad_norm: float | None = None
-        self.clip_factor = 1.0
+        self.grad_norm: float | Tensor | None = None
+        self.clip_factor: float | Tensor = 1.0
+
+    def _settle(self) -> None:
+        """What a GPU counts, into the states and this object."""
+        if self._cuda is not None:
+            self._cuda.settle()
+            self._skipped += self._cuda.left_out()
+            self._cuda.forget_left_out()
 
     def _look_up(self) -> None:
         self._forget()
@@ -164,6 +189,12 @@ class Stepping(Optimizer):
                 {name for state in states for name in ("anchor_to", "ema") if name not in state}
             )
         if self.backend == "reference":
+            return
+        if self.backend == "native" and self._parameters and self._parameters[0].is_cuda:
+            reason = cuda.unfit(self._parameters)
+            if reason is not None:
+                raise ValueError(f"{self.name}: backend='native', but {reason}")
+            self._cuda = cuda.Cuda(self._rule(), self._parameters, self._states, self._groups)
             return
         reason = unfit(self._parameters)
         if reason is None:
@@ -187,14 +218,18 @@ class Stepping(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if not self._states or (self._native is not None and not self._native.fits()):
+        moved = next((known for known in (self._native, self._cuda) if known is not None), None)
+        if not self._states or (moved is not None and not moved.fits()):
             self._look_up()
         gradients = [parameter.grad for parameter in self._parameters]
+        if self._cuda is not None:
+            self._step_there(self._cuda, gradients)
+            return loss
         scale = self._unscaling()
         norm = self._norm(gradients, scale)
         self.grad_norm = norm
         if scale is None or not (norm is None or math.isfinite(norm)):
-            self.skipped_steps += 1
+            self._skipped += 1
             self.clip_factor = 0.0
             if self.zero_grads:
                 torch._foreach_zero_([gradient for gradient in gradients if gradient is not None])
@@ -205,6 +240,23 @@ class Stepping(Optimizer):
         self.clip_factor = clip
         self._update(gradients, clip * scale)
         return loss
+
+    def _step_there(self, kernels: cuda.Cuda, gradients: list[Tensor | None]) -> None:
+        """On a GPU, which decides by itself: nothing is read here."""
+        self._refuse_what_came_later()
+        outcome = kernels.step(
+            gradients,
+            [
+                self._hyper(group, 2) for group in self.param_groups
+            ],  # what the first step differs in, it knows
+            max_norm=self.max_grad_norm,
+            check=self.check,
+            zero=self.zero_grads,
+            grad_scale=getattr(self, "grad_scale", None),
+            found_inf=getattr(self, "found_inf", None),
+        )
+        self.grad_norm = outcome[0] if self.check or self.max_grad_norm is not None else None
+        self.clip_factor = outcome[1]
 
     def _unscaling(self) -> float | None:
         """One over GradScaler's scale; None where it found a gradient that is not finite."""
@@ -303,6 +355,7 @@ class Stepping(Optimizer):
     def state_dict(self, *, format: Literal["native", "torch"] = "native") -> dict[str, Any]:  # noqa: A002
         """As torch's optimizer of the name has it, with `ema`, `anchor_to` and the like besides, which torch's
         takes and keeps. `format="torch"` has moments in float32 whatever `state_dtype` is; `"native"` loses nothing."""
+        self._settle()
         found = super().state_dict()
         for group in found["param_groups"]:
             for name, value in self.torchs.items():

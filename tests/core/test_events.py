@@ -79,13 +79,13 @@ def test_steps_say_what_the_updater_knows_of_its_gradients(tmp_path):
     events = Events()
     events.open(tmp_path / "e")
     events.step("adapted", 1, torch.tensor(1.0), 0.1)
-    events.step("adapted", 2, torch.tensor(1.0), 0.1, Gradient(torch.tensor(4.0), torch.tensor(0.5), 0))
-    events.step("adapted", 3, torch.tensor(1.0), 0.1, Gradient(float("inf"), 0.0, 1))
+    events.step("adapted", 2, torch.tensor(1.0), 0.1, Gradient(torch.tensor(4.0), torch.tensor(0.5)))
+    events.step("adapted", 3, torch.tensor(1.0), 0.1, Gradient(float("inf"), 0.0))
     events.close()
     lines = [json.loads(line) for line in (tmp_path / "e").read_text().splitlines()]
     assert [line.get("grad_norm") for line in lines] == [None, 4.0, "inf"]
     assert [line.get("clip") for line in lines] == [None, 0.5, 0.0]
-    assert [line.get("skipped") for line in lines] == [None, 0, 1]
+    assert [line.get("skipped") for line in lines] == [None, None, True]
 
 
 def test_record_that_cannot_be_opened_is_an_output_error(tmp_path):
