@@ -21,6 +21,7 @@ COMMANDS = [
     ["eval"],
     ["predict"],
     ["doctor"],
+    ["bench", "update"],
     ["plugins", "list"],
     ["plugins", "info"],
     ["recipes", "list"],
@@ -109,7 +110,7 @@ def test_commands_are_those_that_work(cli):
     listed = {
         line.split()[0] for line in cli("--help").out.partition("Commands:")[2].splitlines() if line.strip()
     }
-    assert listed == {"run", "plan", "eval", "predict", "plugins", "recipes", "doctor"}
+    assert listed == {"run", "plan", "eval", "predict", "plugins", "recipes", "doctor", "bench"}
     assert {command.name or command.callback.__name__ for command in app.registered_commands} < listed
 
 
