@@ -112,7 +112,7 @@ def _address(tensor: Tensor | None) -> int:
 
 class Native:
     """The update step of these parameters by the kernels. Keeps their addresses, and the state's; `fits` says whether
-    they still hold."""
+    they still hold, `complete` whether every parameter had a gradient in the last step."""
 
     def __init__(
         self,
@@ -128,7 +128,8 @@ class Native:
         self._states = list(states)
         self._plan = built.Plan(int(rule))
         self._names = MOMENTS[rule]
-        self._means = [state[self._names[0]] for state in states] if self._names else []
+        self.complete = False
+        self._seen: list[Tensor | None] = []
         self._copies: list[Tensor | None] = []
         self._addresses = [parameter.data_ptr() for parameter in parameters]
         self._dtypes = [parameter.dtype for parameter in parameters]
@@ -153,23 +154,22 @@ class Native:
         self._plan.add(places, parameter.numel(), narrow, store, group, number)
 
     def fits(self) -> bool:
-        """Whether parameters and state are still where they were."""
-        if [parameter.data_ptr() for parameter in self._parameters] != self._addresses:
-            return False
-        if not self._names:
-            return True
-        name = self._names[0]
-        return all(map(is_, [state[name] for state in self._states], self._means))
+        """Whether the parameters are still where they were."""
+        return [parameter.data_ptr() for parameter in self._parameters] == self._addresses
 
-    def squares(self, gradients: list[Tensor | None], *, needed: bool) -> float:
-        """Take this step's gradients, and the sum of their squares, in double; 0 where it is not needed."""
+    def squares(self, gradients: list[Tensor | None], *, needed: bool, stay: bool) -> float:
+        """Take this step's gradients, and the sum of their squares, in double; 0 where it is not needed. Those that
+        `stay` after the step are remembered, and looked at only once."""
         addresses = self._addresses_of(gradients)
+        self.complete = addresses is not None
         if addresses is None:
             laid_out = self._laid_out(gradients)
             addresses = [0 if gradient is None else gradient.data_ptr() for gradient in laid_out]
             self._copies = [
                 copy for copy, given in zip(laid_out, gradients, strict=True) if copy is not given
             ]
+        elif stay:
+            self._seen = gradients
         self._plan.gradients(addresses)
         return float(self._plan.squares(_isa_named(os.environ.get("TAOKE_ISA")))) if needed else 0.0
 
@@ -178,10 +178,11 @@ class Native:
         if not self._all_contiguous:
             return None
         try:
-            if [gradient.dtype for gradient in gradients] != self._dtypes:
-                return None
-            if False in [gradient.is_contiguous() for gradient in gradients]:
-                return None
+            if not (self._seen and all(map(is_, gradients, self._seen))):
+                if [gradient.dtype for gradient in gradients] != self._dtypes:
+                    return None
+                if False in [gradient.is_contiguous() for gradient in gradients]:
+                    return None
             return [gradient.data_ptr() for gradient in gradients]
         except (AttributeError, RuntimeError):  # None, and sparse tensors, have none of these
             return None

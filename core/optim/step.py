@@ -219,7 +219,11 @@ class Stepping(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         moved = next((known for known in (self._native, self._cuda) if known is not None), None)
-        if not self._states or (moved is not None and not moved.fits()):
+        if (
+            not self._states
+            or self.state[self._parameters[0]] is not self._states[0]
+            or (moved is not None and not moved.fits())
+        ):
             self._look_up()
         gradients = [parameter.grad for parameter in self._parameters]
         if self._cuda is not None:
@@ -270,7 +274,7 @@ class Stepping(Optimizer):
         needed = self.check or self.max_grad_norm is not None
         try:
             if self._native is not None:
-                squares = self._native.squares(gradients, needed=needed)
+                squares = self._native.squares(gradients, needed=needed, stay=self.zero_grads)
             elif any(g is not None and g.layout != torch.strided for g in gradients):
                 raise RuntimeError("sparse")
             else:
@@ -285,7 +289,8 @@ class Stepping(Optimizer):
         self._refuse_what_came_later()
         parameters, states = self._parameters, self._states
         moving: Sequence[int] = range(len(parameters))
-        if True in [gradient is None for gradient in gradients]:
+        complete = self._native is not None and self._native.complete
+        if not complete and any(gradient is None for gradient in gradients):
             moving = [i for i in moving if gradients[i] is not None]
             parameters, states = [parameters[i] for i in moving], [states[i] for i in moving]
         rows, table = self._table(states, moving)
