@@ -165,29 +165,25 @@ TAOKE_FN float taoke_join(uint16_t near, int16_t remainder) {
 // Codes of 8 bits, by block of 256: floating point with four bits of mantissa, below a power of two that the block's
 // largest value sets. A mean has a sign and three bits of exponent, a mean square four. Between two codes chance decides,
 // so that the mean over many steps is exact; a positive mean square never becomes 0, which would make its step huge.
-// There are neither tables nor roots: shifts and comparisons, which vector units have.
+// There are neither tables nor roots: an addition and a shift, which vector units have. What is added, 2^-top, makes
+// the codes of small values equally far apart, from 0 on.
 static const int TAOKE_BLOCK = 256;
-static const int TAOKE_MEAN_TOP = 7, TAOKE_SQUARE_TOP = 15;  // the largest exponent field: its numbers are 1 to 1.9375
+static const int TAOKE_MEAN_TOP = 7, TAOKE_SQUARE_TOP = 15;  // the largest exponent field
 
-// 2^-top times what the code's bits say; codes below 16 are the multiples of the smallest.
+TAOKE_FN float taoke_added(int top) { return taoke_float((uint32_t)(127 - top) << 23); }
+
 TAOKE_FN float taoke_decoded(int code, int top) {
-  const float low = (float)code * taoke_float((uint32_t)(127 - 3 - top) << 23);
-  const float high = taoke_float(((uint32_t)code << 19) + ((uint32_t)(127 - top) << 23));
-  return code < 16 ? low : high;
+  return taoke_float(((uint32_t)code << 19) + ((uint32_t)(127 - top) << 23)) - taoke_added(top);
 }
 
-// `x` from 0 to 1.9375; `random` is below 65536.
+// `x` from 0 to 1.9375 - 2^-top; `random` is below 65536.
 TAOKE_FN int taoke_encoded(float x, int top, uint32_t random) {
-  const float chance = (float)(int)random * (1.0f / 65536.0f);
-  const int low = (int)(x * taoke_float((uint32_t)(127 + 3 + top) << 23) + chance);
-  const int high = (int)((taoke_bits(x) + (random << 3)) >> 19) - ((127 - top) << 4);
-  return x < taoke_float((uint32_t)(127 + 1 - top) << 23) ? low : high;
+  return (int)((taoke_bits(x + taoke_added(top)) + (random << 3)) >> 19) - ((127 - top) << 4);
 }
 
 // The power of two below which a block's values lie, from the largest; 0 for blocks of nothing but subnormal numbers.
-TAOKE_FN float taoke_scale(float largest) {
-  const uint32_t bits = (taoke_bits(largest) + 0x7ffffu) & 0x7f800000u;
-  return taoke_float(bits);
+TAOKE_FN float taoke_scale(float largest, int top) {
+  return taoke_float((taoke_bits(largest) + 0x7ffffu + (1u << (23 - top))) & 0x7f800000u);
 }
 TAOKE_FN float taoke_inverse(float scale) { return scale == 0.0f ? 0.0f : 1.0f / scale; }
 

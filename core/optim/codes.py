@@ -94,22 +94,19 @@ def _inverse(scale: Tensor) -> Tensor:
     return torch.where(scale == 0, 0.0, 1.0 / scale)
 
 
-def _scales(x: Tensor) -> Tensor:
+def _scales(x: Tensor, top: int) -> Tensor:
     """The powers of two below which the blocks' values lie."""
     padded = torch.nn.functional.pad(x.abs(), (0, -len(x) % BLOCK))
-    bits = (_bits(padded.view(-1, BLOCK).amax(1)) + 0x7FFFF) & 0x7F800000
+    bits = (_bits(padded.view(-1, BLOCK).amax(1)) + 0x7FFFF + (1 << 23 - top)) & 0x7F800000
     return bits.to(torch.int32).view(torch.float32)
 
 
 def _decoded(code: Tensor, top: int) -> Tensor:
-    high = ((code << 19) + ((127 - top) << 23)).to(torch.int32).view(torch.float32)
-    return torch.where(code < 16, code.to(torch.float32) * 2.0 ** (-3 - top), high)
+    return ((code << 19) + ((127 - top) << 23)).to(torch.int32).view(torch.float32) - 2.0**-top
 
 
 def _encoded(x: Tensor, top: int, chance: Tensor) -> Tensor:
-    low = (x * 2.0 ** (3 + top) + chance.to(torch.float32) * (1 / 65536)).to(torch.int64)
-    high = ((_bits(x) + (chance << 3)) >> 19) - ((127 - top) << 4)
-    return torch.where(x < 2.0 ** (1 - top), low, high)
+    return ((_bits(x + 2.0**-top) + (chance << 3)) >> 19) - ((127 - top) << 4)
 
 
 def decode_mean(codes: Tensor, scale: Tensor) -> Tensor:
@@ -126,13 +123,13 @@ def decode_square(codes: Tensor, scale: Tensor) -> Tensor:
 
 def encode_mean(mean: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
     """float32 to int8 and the blocks' scales; `chance` is 16 random bits an element."""
-    scale = _scales(mean)
+    scale = _scales(mean, MEAN_TOP)
     code = _encoded(mean.abs() * _by_element(_inverse(scale), len(mean)), MEAN_TOP, chance)
     return torch.where(mean < 0, -code, code).to(torch.int8), scale
 
 
 def encode_square(square: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
     """float32, not negative, to uint8 and the blocks' scales; what is positive becomes no 0."""
-    scale = _scales(square)
+    scale = _scales(square, SQUARE_TOP)
     code = _encoded(square * _by_element(_inverse(scale), len(square)), SQUARE_TOP, chance)
     return torch.where((code == 0) & (square > 0), 1, code).to(torch.uint8), scale

@@ -134,15 +134,35 @@ float largest(const float* x, int n) {
 }
 
 float encode(int8_t* __restrict codes, const float* __restrict m, int n, const uint32_t* __restrict random) {
-  const float scale = taoke_scale(largest(m, n)), inverse = taoke_inverse(scale);
+  const float scale = taoke_scale(largest(m, n), TAOKE_MEAN_TOP), inverse = taoke_inverse(scale);
   for (int i = 0; i < n; ++i) codes[i] = static_cast<int8_t>(taoke_mean_code(m[i], inverse, random[i] >> 16));
   return scale;
 }
 
 float encode(uint8_t* __restrict codes, const float* __restrict v, int n, const uint32_t* __restrict random) {
-  const float scale = taoke_scale(largest(v, n)), inverse = taoke_inverse(scale);
+  const float scale = taoke_scale(largest(v, n), TAOKE_SQUARE_TOP), inverse = taoke_inverse(scale);
   for (int i = 0; i < n; ++i) codes[i] = static_cast<uint8_t>(taoke_square_code(v[i], inverse, random[i] & 0xffffu));
   return scale;
+}
+
+// Asks memory for what comes next, so that it arrives while a tile is computed with.
+void fetch(const void* from, int64_t bytes) {
+  if (!from) return;
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i, 1);
+}
+
+void fetch(const TaokeTensor& t, int64_t from, int64_t n) {
+  const auto at = [from](const void* p, int width) {
+    return p ? static_cast<const void*>(static_cast<const char*>(p) + from * width) : p;
+  };
+  const int wide = t.narrow ? 2 : 4, state = t.store == TAOKE_FLOAT32 ? 4 : t.store == TAOKE_BFLOAT16 ? 2 : 1;
+  fetch(at(t.param, wide), n * wide);
+  fetch(at(t.grad, wide), n * wide);
+  fetch(at(t.start, wide), n * wide);
+  fetch(at(t.average, 4), n * 4);
+  fetch(at(t.mean, state), n * state);
+  fetch(at(t.square, state), n * state);
+  fetch(at(t.remainder, 2), n * 2);
 }
 
 // At most TAOKE_BLOCK elements: what is narrow in memory passes through arrays that stay in the first cache.
@@ -211,8 +231,10 @@ void update(TaokeRule rule, const TaokeTensor& t, const TaokeCoefficients& c, in
         t.start ? static_cast<const float*>(t.start) + from : nullptr, t.average ? t.average + from : nullptr, to - from,
         c);
   } else {
-    for (int64_t i = from; i < to; i += TAOKE_BLOCK)
+    for (int64_t i = from; i < to; i += TAOKE_BLOCK) {
+      if (i + 3 * TAOKE_BLOCK <= t.size) fetch(t, i + 2 * TAOKE_BLOCK, TAOKE_BLOCK);
       update_tile(rule, t, c, i, static_cast<int>(to - i < TAOKE_BLOCK ? to - i : TAOKE_BLOCK));
+    }
   }
   if (zero && !MUTANT(13)) {
     const size_t width = t.narrow ? 2 : 4;

