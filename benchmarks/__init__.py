@@ -29,9 +29,16 @@ def setting_of_this_run() -> dict[str, str]:
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "commit": commit.stdout.strip(),
-        "command": f"python -m {Path(sys.argv[0]).relative_to(ROOT).with_suffix('').as_posix().replace('/', '.')}",
+        "command": f"python -m {_module()}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {versions}",
     }
+
+
+def _module() -> str:
+    path = Path(sys.argv[0])
+    if path.is_relative_to(ROOT):
+        return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__main__")
+    return path.name
 
 
 def keep(name: str, figures: Mapping[str, Any]) -> None:

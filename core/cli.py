@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from core.errors import TaokeError, describe
+from core.errors import TaokeError, UsageError, describe
 from core.version import version as taoke_version
 
 HELP = "Adapt an existing model to a new task, and prove what the adaptation was worth."
@@ -36,6 +36,12 @@ recipes_app = typer.Typer(
 )
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(recipes_app, name="recipes")
+bench_app = typer.Typer(
+    help="Measure what is said to be fast, in a checkout of the repository.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(bench_app, name="bench")
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")
@@ -394,6 +400,31 @@ def doctor(as_json: Json = False) -> None:
         found = examine()
         output.show(found, lambda console: render(console, found))
     raise typer.Exit(0 if found["healthy"] else 1)
+
+
+@bench_app.command("update")
+def bench_update(
+    millions: Annotated[
+        int, typer.Option("--millions", min=1, help="Parameters of the large cases, in millions.")
+    ] = 64,
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="How often each contender is timed.")] = 9,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compiled", help="Against the compiled chain too, which takes minutes to compile."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """The update step against chains of torch calls that compute the same numbers, checked before they are timed."""
+    with _reporting(as_json=as_json) as output:
+        try:
+            from benchmarks.update.run import measure, render
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                "the benchmarks are not part of the installed package",
+                "run this in a checkout of the repository",
+            ) from error
+        document = measure(millions, rounds, compiled=compiled)
+        output.show(document, lambda console: render(console, document))
 
 
 def _table(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:

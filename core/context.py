@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from core.contract import ADAPTED
 from core.errors import DataWarning, UsageError
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from core.recipe import Resolved
 
 T = TypeVar("T")
+
+
+class Gradient(NamedTuple):
+    """The norm of a step's gradients, and what they were multiplied with: 0 where the step was left out. Both may be
+    tensors of a device, for which one waits when they are read."""
+
+    norm: Any
+    clip: Any
 
 
 class StashKey(Generic[T]):
@@ -69,9 +77,9 @@ class Context:
 
     `name`, `recipe`, `plugins` and `choices` are those of the resolved recipe. `folder` is the run's, None where
     nothing is written; `stage` and `step` (of `steps`) say where the run is; `contender` says whose
-    training is under way, `adapted` or `scratch`; `lr` is the schedule's rate at this step; `ended` is empty until the
-    run is over, and then says how: `done`, `failed` or `interrupted`. `workers` is how many processes make batches
-    ahead of time; it changes no bit.
+    training is under way, `adapted` or `scratch`; `lr` is the schedule's rate at this step, `gradient` what the updater
+    says of the gradients of the last one, if it does; `ended` is empty until the run is over, and then says how:
+    `done`, `failed` or `interrupted`. `workers` is how many processes make batches ahead of time; it changes no bit.
     """
 
     def __init__(
@@ -93,6 +101,7 @@ class Context:
         self.steps = 0
         self.contender = ADAPTED
         self.lr = 0.0
+        self.gradient: Gradient | None = None
         self.ended = ""
         self._warned: set[str] = set()
 

@@ -31,6 +31,7 @@ def examine() -> dict[str, Any]:
         "libraries": libraries,
         "devices": _devices(),
         "cores": os.cpu_count(),
+        "update_step": _update_step(),
         "plugins": plugins,
         "recipes": sorted(built_in()),
         "default_recipe": default[0] if len(default) == 1 else None,
@@ -64,13 +65,19 @@ def _devices() -> dict[str, str]:
     return found
 
 
+def _update_step() -> dict[str, str]:
+    from core.optim.native import available
+
+    return available()
+
+
 def render(console: Console, found: Mapping[str, Any]) -> None:
     """The findings for a person."""
     console.print(
         f"taoke {found['taoke']}, Python {found['python']}, {found['system']}, {found['cores']} cores",
     )
-    for section in ("libraries", "devices", "plugins"):
-        console.print(f"\n{section}", style="bold")
+    for section in ("libraries", "devices", "update_step", "plugins"):
+        console.print(f"\n{section.replace('_', ' ')}", style="bold")
         for name, state in found[section].items():
             console.print(f"  {name:<16} {state or 'missing'}")
     console.print("\nrecipes", style="bold")

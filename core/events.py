@@ -6,9 +6,12 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from core.errors import OutputError
+
+if TYPE_CHECKING:
+    from core.context import Gradient
 
 
 class Events:
@@ -22,7 +25,7 @@ class Events:
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
-        self._steps: list[tuple[float, str, int, Any, float]] = []
+        self._steps: list[tuple[float, str, int, Any, float, Gradient | None]] = []
         self._lines: list[str] = []
         self._file: IO[str] | None = None
 
@@ -41,19 +44,22 @@ class Events:
         if len(self._lines) >= self.FLUSH_EVERY:
             self.flush()
 
-    def step(self, contender: str, step: int, loss: Any, lr: float) -> None:
+    def step(self, contender: str, step: int, loss: Any, lr: float, gradient: Gradient | None = None) -> None:
         """The event `step`; `loss` is a tensor of one element."""
-        self._steps.append((time.perf_counter(), contender, step, loss, lr))
+        self._steps.append((time.perf_counter(), contender, step, loss, lr, gradient))
         if len(self._steps) >= self.FLUSH_EVERY:
             self.flush()
 
     def _read_steps(self) -> None:
-        for at, contender, step, tensor, lr in self._steps:
-            loss = float(tensor)
-            shown = repr(loss) if math.isfinite(loss) else f'"{loss}"'
+        for at, contender, step, loss, lr, gradient in self._steps:
+            more = ""
+            if gradient is not None:
+                clip = float(gradient.clip)
+                more = f', "grad_norm": {_number(gradient.norm)}, "clip": {_number(clip)}'
+                more += ', "skipped": true' if clip == 0.0 else ""
             self._lines.append(
                 f'{{"event": "step", "seconds": {at - self._began:.6f}, "contender": "{contender}", "step": {step},'
-                f' "loss": {shown}, "lr": {lr!r}}}'
+                f' "loss": {_number(loss)}, "lr": {lr!r}{more}}}'
             )
         self._steps.clear()
 
@@ -70,6 +76,11 @@ class Events:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _number(value: Any) -> str:
+    number = float(value)
+    return repr(number) if math.isfinite(number) else f'"{number}"'
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.context import Context
+from core.context import Context, Gradient
 from core.contract import SCRATCH, SELECT, TRAIN, Phase, Split, StepResult, Task
 from core.data.rows import is_streamed
 from core.errors import ContractError, RecipeError, TrainingError
@@ -72,6 +72,7 @@ def iterate(
                 context.lr = settings.lr * factor
                 context.step += 1
                 result: StepResult = call_step(context, task, model, updater, batch)
+                context.gradient = _gradient(updater)
                 call_after_step(context, result)
                 yield result
                 asked = time.perf_counter()
@@ -127,8 +128,16 @@ def step(
 
 def observe(context: Context, result: StepResult) -> None:
     """The record and the progress: the core's answer to `taoke_after_step`."""
-    context.events.step(context.contender, context.step, result.loss, context.lr)
+    context.events.step(context.contender, context.step, result.loss, context.lr, context.gradient)
     context.progress.step(context, result)
+
+
+def _gradient(updater: torch.optim.Optimizer) -> Gradient | None:
+    """None where the updater does not say, or formed no norm."""
+    norm = getattr(updater, "grad_norm", None)
+    if norm is None:
+        return None
+    return Gradient(norm, getattr(updater, "clip_factor", 1.0))
 
 
 def schedule(name: str, warmup: float, step: int, steps: int) -> float:

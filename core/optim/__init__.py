@@ -1,14 +1,15 @@
-"""The update step."""
+"""The update step: optimizers for any PyTorch loop, with kernels of their own where they were built."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.optim.adamw import AdamW
+from core.optim.adamw import Adam, AdamW
+from core.optim.sgd import SGD
 from core.options import AdamW as AdamWOptions
 
-__all__ = ["AdamW", "AdamWUpdater"]
+__all__ = ["SGD", "Adam", "AdamW", "AdamWUpdater"]
 
 
 class AdamWUpdater:

@@ -21,6 +21,7 @@ COMMANDS = [
     ["eval"],
     ["predict"],
     ["doctor"],
+    ["bench", "update"],
     ["plugins", "list"],
     ["plugins", "info"],
     ["recipes", "list"],
@@ -109,7 +110,7 @@ def test_commands_are_those_that_work(cli):
     listed = {
         line.split()[0] for line in cli("--help").out.partition("Commands:")[2].splitlines() if line.strip()
     }
-    assert listed == {"run", "plan", "eval", "predict", "plugins", "recipes", "doctor"}
+    assert listed == {"run", "plan", "eval", "predict", "plugins", "recipes", "doctor", "bench"}
     assert {command.name or command.callback.__name__ for command in app.registered_commands} < listed
 
 
@@ -386,6 +387,7 @@ def test_doctor_finds_this_installation_healthy(cli):
     assert document["default_recipe"] in document["recipes"]
     assert document["libraries"]["torch"]
     assert "cpu" in document["devices"]
+    assert set(document["update_step"]) == {"cpu", "cuda"}
     assert cli("doctor").out.endswith("all well\n")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.context import Gradient
 from core.errors import OutputError
 from core.events import Events
 
@@ -71,6 +72,20 @@ def test_steps_reach_the_file_before_it_is_closed_and_stay_in_order(tmp_path):
     assert [line["loss"] for line in lines[:3]] == [1.0, 2.0, 3.0]
     assert (lines[-2]["loss"], lines[-2]["lr"]) == ("nan", 1e-7)
     assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
+
+
+def test_steps_say_what_the_updater_knows_of_its_gradients(tmp_path):
+    """Norm, clip factor and steps left out; read late, as the loss is, and nothing where the updater is silent."""
+    events = Events()
+    events.open(tmp_path / "e")
+    events.step("adapted", 1, torch.tensor(1.0), 0.1)
+    events.step("adapted", 2, torch.tensor(1.0), 0.1, Gradient(torch.tensor(4.0), torch.tensor(0.5)))
+    events.step("adapted", 3, torch.tensor(1.0), 0.1, Gradient(float("inf"), 0.0))
+    events.close()
+    lines = [json.loads(line) for line in (tmp_path / "e").read_text().splitlines()]
+    assert [line.get("grad_norm") for line in lines] == [None, 4.0, "inf"]
+    assert [line.get("clip") for line in lines] == [None, 0.5, 0.0]
+    assert [line.get("skipped") for line in lines] == [None, None, True]
 
 
 def test_record_that_cannot_be_opened_is_an_output_error(tmp_path):

@@ -418,6 +418,19 @@ def test_steps_left_out_for_a_gradient_that_is_not_finite_are_told(stages, plugi
     (warning,) = [event["message"] for event in toy.events("warning")]
     assert "30 of 30 steps" in warning
     assert "not finite" in warning
+    assert [event["skipped"] for event in toy.events("step")] == [True] * 30
+
+
+def test_record_has_the_norm_of_every_step_s_gradients(stages):
+    """And what they were clipped by."""
+    toy = stages({"fine_tune.updater.max_grad_norm": 0.01})
+    assert toy.tuned
+    steps = toy.events("step")
+    assert len(steps) == 30
+    for event in steps:
+        assert event["clip"] == pytest.approx(min(1.0, 0.01 / (event["grad_norm"] + 1e-6)))
+        assert "skipped" not in event
+    assert any(event["clip"] < 1 for event in steps)
 
 
 # --- keep --------------------------------------------------------------------------------------------------

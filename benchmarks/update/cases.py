@@ -1,0 +1,65 @@
+"""What is timed: which tensors, and what the step does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+LR, DECAY, ANCHOR, AVERAGE, MAX_NORM = 1e-3, 1e-2, 0.1, 0.99, 1.0
+
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """`traffic` is the least number of bytes a parameter that have to move; `clip` and `more` (pull, average, gradients
+    cleared) say what the step does besides AdamW's update."""
+
+    name: str
+    shapes: tuple[int, ...]
+    traffic: float
+    clip: bool = True
+    more: bool = True
+    state: str = "float32"
+
+    @property
+    def size(self) -> int:
+        return sum(self.shapes)
+
+    def smaller(self) -> Case:
+        """The same with few elements, to check results with."""
+        shapes = tuple(min(size, 300_001) for size in self.shapes[:40])
+        return Case(self.name, shapes, self.traffic, self.clip, self.more, self.state)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Parameters with gradients, always the same."""
+        rng = torch.Generator().manual_seed(0)
+        made = [nn.Parameter(torch.randn(size, generator=rng)) for size in self.shapes]
+        for parameter, gradient in zip(made, self.gradients(1), strict=True):
+            parameter.grad = gradient
+        return made
+
+    def gradients(self, seed: int) -> list[Tensor]:
+        rng = torch.Generator().manual_seed(seed)
+        return [0.01 * torch.randn(size, generator=rng) for size in self.shapes]
+
+    def starts(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """Where the pull goes to."""
+        return [parameter.detach() + 0.1 for parameter in parameters]
+
+
+def cases(millions: int) -> list[Case]:
+    large = (millions * 1_000_000,)
+    adapters = tuple([2048, 2048, 1024, 2916] * 112)
+    return [
+        Case(f"{millions} M, everything on", large, 48),
+        Case(f"{millions} M, clip and AdamW", large, 32, more=False),
+        Case(f"{millions} M, AdamW alone", large, 28, clip=False, more=False),
+        Case(f"{millions} M, everything on, int8 state", large, 36.1, state="int8"),
+        Case("448 tensors, 0.9 M in all", adapters, 48),
+        Case("448 tensors, 57 k in all", (128,) * 448, 48),
+        Case("448 tensors of one element", (1,) * 448, 48),
+    ]

@@ -1,0 +1,16 @@
+"""The chain with torch's fused AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.update.cases import DECAY, LR, Case, Step
+from benchmarks.update.chain import around
+
+
+def build(case: Case, parameters: Sequence[nn.Parameter], starts: Sequence[Tensor]) -> Step:
+    optimizer = torch.optim.AdamW(parameters, LR, weight_decay=DECAY, fused=True)
+    return around(optimizer, case, parameters, starts)

@@ -1,0 +1,224 @@
+"""The kernels, as far as they were built: which there are, and the update step by them.
+
+Everything is checked here; the kernels get addresses (`csrc/bindings.cpp`).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from operator import is_
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.optim.reference import MOMENTS, Hyper, Rule
+
+NOT_BUILT = "the kernels were not built: install with a C++ compiler on the path"
+_STORES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 2}
+
+
+@cache
+def module() -> ModuleType | None:
+    """The extension; None where it was not built."""
+    try:
+        return import_module("core.optim._native")
+    except ImportError:
+        return None
+
+
+def isa() -> str:
+    """The instruction set that the kernels use: the best this machine has, or what TAOKE_ISA names. Raises
+    `ValueError` where that cannot run here."""
+    built = module()
+    if built is None:
+        raise ValueError(NOT_BUILT)
+    return str(built.isa())
+
+
+@cache
+def _isa_named(name: str | None) -> str:
+    return isa()
+
+
+def available() -> dict[str, str]:
+    """What was built, and what of it runs: for `doctor`."""
+    built = module()
+    if built is None:
+        cpu = f"reference only: {NOT_BUILT}"
+    else:
+        try:
+            runs = built.isa()
+        except ValueError as error:
+            runs = f"nothing: {error}"
+        threads = built.openmp()
+        team = threads.rsplit("/", 1)[-1] if threads else "no OpenMP runtime in the process: one thread"
+        cpu = f"{runs} (of {', '.join(built.usable())}), {team}"
+    return {"cpu": cpu, "cuda": _cuda()}
+
+
+def _cuda() -> str:
+    from core.optim import cuda
+
+    return cuda.available()
+
+
+@cache
+def warn_once(reason: str) -> None:
+    """Loudly, at the first use."""
+    warnings.warn(
+        f"core.optim: {reason}; the update step runs in plain torch, which is slower",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the elements lie one after the other in memory, in whatever order."""
+    if tensor.is_contiguous():
+        return True
+    expected = 1
+    for stride, size in sorted(
+        (stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size != 1
+    ):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def unfit(parameters: Sequence[Tensor]) -> str | None:
+    """Why the kernels cannot move these; None where they can."""
+    if module() is None:
+        return NOT_BUILT
+    for parameter in parameters:
+        if parameter.device.type != "cpu" or parameter.layout != torch.strided:
+            return f"the kernels move dense tensors on the CPU, not on {parameter.device}"
+        if parameter.dtype not in (torch.float32, torch.bfloat16):
+            return f"the kernels move float32 and bfloat16, not {parameter.dtype}"
+        if not is_dense(parameter):
+            return "the kernels move parameters whose elements lie one after the other, not every so many"
+    return None
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+class Native:
+    """The update step of these parameters by the kernels. Keeps their addresses, and the state's; `fits` says whether
+    they still hold, `complete` whether every parameter had a gradient in the last step."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        parameters: Sequence[Tensor],
+        states: Sequence[dict[str, Any]],
+        groups: Sequence[int],
+    ) -> None:
+        built = module()
+        if built is None:
+            raise ValueError(NOT_BUILT)
+        self._parameters = list(parameters)
+        self._states = list(states)
+        self._plan = built.Plan(int(rule))
+        self._names = MOMENTS[rule]
+        self.complete = False
+        self._seen: list[Tensor | None] = []
+        self._copies: list[Tensor | None] = []
+        self._addresses = [parameter.data_ptr() for parameter in parameters]
+        self._dtypes = [parameter.dtype for parameter in parameters]
+        self._all_contiguous = all(parameter.is_contiguous() for parameter in parameters)
+        self._others: list[Tensor] = []
+        for number, (parameter, state, group) in enumerate(zip(parameters, states, groups, strict=True)):
+            self._add(number, parameter, state, group)
+
+    def _add(self, number: int, parameter: Tensor, state: dict[str, Any], group: int) -> None:
+        mean, square = (*self._names, None, None)[:2]
+        names = ("remainder", mean, square, f"{mean}_scale", f"{square}_scale", "anchor_to", "ema")
+        tensors = [state.get(name) if name else None for name in names]
+        for name, tensor in zip(names, tensors, strict=True):
+            if tensor is None or str(name).endswith("_scale"):
+                continue
+            if tensor.shape != parameter.shape or not same_layout(tensor, parameter):
+                raise ValueError(f"state {name!r} lies otherwise in memory than its parameter")
+        self._others += [tensor for tensor in tensors if tensor is not None]  # they live as long as the plan
+        store = 0 if mean is None else _STORES[state[mean].dtype]
+        places = [parameter.data_ptr(), *(_address(tensor) for tensor in tensors)]
+        narrow = parameter.dtype == torch.bfloat16
+        self._plan.add(places, parameter.numel(), narrow, store, group, number)
+
+    def fits(self) -> bool:
+        """Whether the parameters are still where they were."""
+        return [parameter.data_ptr() for parameter in self._parameters] == self._addresses
+
+    def squares(self, gradients: list[Tensor | None], *, needed: bool, stay: bool) -> float:
+        """Take this step's gradients, and the sum of their squares, in double; 0 where it is not needed. Those that
+        `stay` after the step are remembered, and looked at only once."""
+        addresses = self._addresses_of(gradients)
+        self.complete = addresses is not None
+        if addresses is None:
+            laid_out = self._laid_out(gradients)
+            addresses = [0 if gradient is None else gradient.data_ptr() for gradient in laid_out]
+            self._copies = [
+                copy for copy, given in zip(laid_out, gradients, strict=True) if copy is not given
+            ]
+        elif stay:
+            self._seen = gradients
+        self._plan.gradients(addresses)
+        return float(self._plan.squares(_isa_named(os.environ.get("TAOKE_ISA")))) if needed else 0.0
+
+    def _addresses_of(self, gradients: list[Any]) -> list[int] | None:
+        """Where all of them are; None where one is missing, or lies otherwise in memory than its parameter."""
+        if not self._all_contiguous:
+            return None
+        try:
+            if not (self._seen and all(map(is_, gradients, self._seen))):
+                if [gradient.dtype for gradient in gradients] != self._dtypes:
+                    return None
+                if False in [gradient.is_contiguous() for gradient in gradients]:
+                    return None
+            return [gradient.data_ptr() for gradient in gradients]
+        except (AttributeError, RuntimeError):  # None, and sparse tensors, have none of these
+            return None
+
+    def _laid_out(self, gradients: list[Tensor | None]) -> list[Tensor | None]:
+        """The gradients, those copied that lie otherwise in memory than their parameters."""
+        laid_out: list[Tensor | None] = []
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            if gradient is not None and (
+                gradient.dtype != parameter.dtype or not same_layout(gradient, parameter)
+            ):
+                gradient = torch.empty_like(parameter).copy_(gradient)
+            laid_out.append(gradient)
+        return laid_out
+
+    def update(
+        self,
+        table: list[tuple[Hyper, int]],
+        rows: list[int] | None,
+        scale: float,
+        moving: Sequence[Tensor],
+        *,
+        zero: bool,
+    ) -> bool:
+        """The step itself, with the gradients that `squares` was given; `moving` are their parameters. Whether copies
+        of gradients were cleared and not themselves."""
+        self._plan.update(_isa_named(os.environ.get("TAOKE_ISA")), table, rows, scale, zero)
+        torch.autograd.graph.increment_version(moving)
+        copied, self._copies = bool(self._copies), []
+        return copied and zero
+
+
+def same_layout(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one shape have their elements in the same order in memory, without gaps."""
+    if one.is_contiguous() and other.is_contiguous():
+        return True
+    return is_dense(one) and all(
+        size == 1 or a == b for size, a, b in zip(one.shape, one.stride(), other.stride(), strict=True)
+    )

@@ -1,0 +1,435 @@
+"""What the optimizers here have in common: one update step that clips, decays, pulls towards a start, averages and
+clears, and that leaves everything as it is where a gradient is not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, overload
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from core.optim import codes, cuda, reference
+from core.optim.native import Native, is_dense, unfit, warn_once
+from core.optim.reference import MOMENTS, Hyper, Rule
+
+Backend = Literal["auto", "native", "reference"]
+StateDtype = Literal["float32", "bfloat16", "int8"]
+
+LEAST_CODED = 4096
+"""Tensors with fewer elements keep their moments in float32 where the others' are codes of 8 bits."""
+
+_COPIED = ("max_grad_norm", "state_dtype", "zero_grads", "backend", "master", "check", "skipped_steps")
+"""What a copy of an optimizer has besides what torch's copies."""
+
+
+class Stepping(Optimizer):
+    """The part of an optimizer that is not its formula; `AdamW`, `Adam` and `SGD` are the classes to use.
+
+    Attributes:
+        skipped_steps: how many steps were left out because a gradient was not finite.
+        grad_norm: the norm of all gradients at the last step; None where nothing asked for it.
+        clip_factor: what they were multiplied with for it; 0 where the step was left out. The kernels on a GPU leave
+            both there, as tensors.
+    """
+
+    name: ClassVar[str]
+    torchs: ClassVar[Mapping[str, Any]]
+    """What torch's optimizer of the name has in its groups besides."""
+
+    _step_supports_amp_scaling = (
+        True  # GradScaler hands its scale over, instead of going through all gradients again
+    )
+
+    def __init__(
+        self,
+        params: Any,
+        defaults: dict[str, Any],
+        *,
+        max_grad_norm: float | None,
+        anchor: float,
+        ema_decay: float | None,
+        state_dtype: StateDtype,
+        zero_grads: bool,
+        backend: Backend,
+        master: bool | None,
+        check: bool,
+        anchor_to: Sequence[Tensor] | None,
+    ) -> None:
+        self._require(
+            ("anchor", anchor, anchor >= 0),
+            ("max_grad_norm", max_grad_norm, max_grad_norm is None or max_grad_norm > 0),
+            ("ema_decay", ema_decay, ema_decay is None or 0 < ema_decay < 1),
+            ("state_dtype", state_dtype, state_dtype in ("float32", "bfloat16", "int8")),
+            ("backend", backend, backend in ("auto", "native", "reference")),
+        )
+        self.max_grad_norm = max_grad_norm
+        self.state_dtype = state_dtype
+        self.zero_grads = zero_grads
+        self.backend = backend
+        self.master = state_dtype == "float32" if master is None else master
+        self.check = check
+        self._skipped = 0
+        self._cuda: cuda.Cuda | None = None
+        self._forget()
+        super().__init__(
+            params, {**defaults, "anchor": anchor, "ema_decay": ema_decay, "anchor_to": anchor_to}
+        )
+
+    def _require(self, *options: tuple[str, Any, bool]) -> None:
+        for name, value, good in options:
+            if not good:
+                raise ValueError(f"{self.name}: {name}={value!r} is out of range")
+
+    @property
+    def skipped_steps(self) -> int:
+        return self._skipped + (0 if self._cuda is None else self._cuda.left_out())
+
+    @skipped_steps.setter
+    def skipped_steps(self, count: int) -> None:
+        self._skipped = count
+
+    # -------------------------------------------------------------------------------- what the formulas differ in
+
+    def _rule(self) -> Rule:
+        raise NotImplementedError
+
+    def _hyper(self, group: Mapping[str, Any], step: int) -> Hyper:
+        raise NotImplementedError
+
+    # -------------------------------------------------------------------------------- state
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        start = group.pop("anchor_to", None)
+        if start is not None and [s.shape for s in start] != [p.shape for p in group["params"]]:
+            raise ValueError(
+                f"{self.name}: anchor_to must hold one tensor of the same shape for each parameter of its group"
+            )
+        for i, parameter in enumerate(group["params"]):
+            self.state[parameter].update(
+                self._new_state(parameter, group, None if start is None else start[i])
+            )
+        self._forget()
+
+    def _new_state(self, parameter: Tensor, group: Mapping[str, Any], start: Tensor | None) -> dict[str, Any]:
+        if parameter.is_complex() or parameter.layout != torch.strided:
+            raise ValueError(
+                f"{self.name}: parameters must be dense and real, not {parameter.dtype}, {parameter.layout}"
+            )
+        state: dict[str, Any] = {"step": 0}
+        narrow = parameter.dtype == torch.bfloat16
+        wide = torch.promote_types(parameter.dtype, torch.float32)
+        small = self.state_dtype != "float32" and wide == torch.float32
+        if (narrow or small) and not is_dense(parameter):
+            raise ValueError(f"{self.name}: bfloat16 and int8 take parameters without gaps in memory")
+        for name in MOMENTS[self._rule()]:
+            if small and self.state_dtype == "bfloat16":
+                state[name] = torch.zeros_like(parameter, dtype=torch.bfloat16)
+            elif small and parameter.numel() >= LEAST_CODED:
+                dtype = torch.uint8 if name == "exp_avg_sq" else torch.int8
+                state[name] = torch.zeros_like(parameter, dtype=dtype)
+                blocks = -(-parameter.numel() // codes.BLOCK)
+                state[f"{name}_scale"] = torch.zeros(blocks, device=parameter.device)
+            else:
+                state[name] = torch.zeros_like(parameter, dtype=wide)
+        if narrow and self.master:
+            state["remainder"] = torch.zeros_like(parameter, dtype=torch.int16)
+        if group["anchor"]:
+            start = parameter if start is None else start
+            state["anchor_to"] = torch.empty_like(parameter, requires_grad=False).copy_(start.detach())
+        if group["ema_decay"] is not None:
+            state["ema"] = parameter.detach().to(wide, copy=True)
+        return state
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._settle()
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in _COPIED}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.setdefault("_cuda", None)
+        self.__dict__.setdefault("_skipped", 0)
+        if "skipped_steps" in state:
+            self._skipped = state.pop("skipped_steps")
+        super().__setstate__(state)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Where everything lies is to be looked up anew."""
+        self._settle()
+        self._cuda = None
+        self._native: Native | None = None
+        self._parameters: list[Tensor] = []
+        self._states: list[dict[str, Any]] = []
+        self._groups: list[int] = []
+        self._lacking: list[set[str]] = []
+        self.grad_norm: float | Tensor | None = None
+        self.clip_factor: float | Tensor = 1.0
+
+    def _settle(self) -> None:
+        """What a GPU counts, into the states and this object."""
+        if self._cuda is not None:
+            self._cuda.settle()
+            self._skipped += self._cuda.left_out()
+            self._cuda.forget_left_out()
+
+    def _look_up(self) -> None:
+        self._forget()
+        for number, group in enumerate(self.param_groups):
+            for parameter in group["params"]:
+                self._parameters.append(parameter)
+                self._states.append(self.state[parameter])
+                self._groups.append(number)
+            states = [self.state[parameter] for parameter in group["params"]]
+            self._lacking.append(
+                {name for state in states for name in ("anchor_to", "ema") if name not in state}
+            )
+        if self.backend == "reference":
+            return
+        if self.backend == "native" and self._parameters and self._parameters[0].is_cuda:
+            reason = cuda.unfit(self._parameters)
+            if reason is not None:
+                raise ValueError(f"{self.name}: backend='native', but {reason}")
+            self._cuda = cuda.Cuda(self._rule(), self._parameters, self._states, self._groups)
+            return
+        reason = unfit(self._parameters)
+        if reason is None:
+            self._native = Native(self._rule(), self._parameters, self._states, self._groups)
+        elif self.backend == "native":
+            raise ValueError(f"{self.name}: backend='native', but {reason}")
+        elif all(p.device.type == "cpu" and p.dtype == torch.float32 for p in self._parameters):
+            warn_once(reason)
+
+    # -------------------------------------------------------------------------------- the step
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        moved = next((known for known in (self._native, self._cuda) if known is not None), None)
+        if (
+            not self._states
+            or self.state[self._parameters[0]] is not self._states[0]
+            or (moved is not None and not moved.fits())
+        ):
+            self._look_up()
+        gradients = [parameter.grad for parameter in self._parameters]
+        if self._cuda is not None:
+            self._step_there(self._cuda, gradients)
+            return loss
+        scale = self._unscaling()
+        norm = self._norm(gradients, scale)
+        self.grad_norm = norm
+        if scale is None or not (norm is None or math.isfinite(norm)):
+            self._skipped += 1
+            self.clip_factor = 0.0
+            if self.zero_grads:
+                torch._foreach_zero_([gradient for gradient in gradients if gradient is not None])
+            return loss
+        clip = 1.0
+        if self.max_grad_norm is not None and norm is not None:
+            clip = min(1.0, self.max_grad_norm / (norm + 1e-6))
+        self.clip_factor = clip
+        self._update(gradients, clip * scale)
+        return loss
+
+    def _step_there(self, kernels: cuda.Cuda, gradients: list[Tensor | None]) -> None:
+        """On a GPU, which decides by itself: nothing is read here."""
+        self._refuse_what_came_later()
+        outcome = kernels.step(
+            gradients,
+            [
+                self._hyper(group, 2) for group in self.param_groups
+            ],  # what the first step differs in, it knows
+            max_norm=self.max_grad_norm,
+            check=self.check,
+            zero=self.zero_grads,
+            grad_scale=getattr(self, "grad_scale", None),
+            found_inf=getattr(self, "found_inf", None),
+        )
+        self.grad_norm = outcome[0] if self.check or self.max_grad_norm is not None else None
+        self.clip_factor = outcome[1]
+
+    def _unscaling(self) -> float | None:
+        """One over GradScaler's scale; None where it found a gradient that is not finite."""
+        found: Tensor | None = getattr(self, "found_inf", None)
+        if found is not None and float(found):
+            return None
+        scale: Tensor | None = getattr(self, "grad_scale", None)
+        return 1.0 if scale is None else 1.0 / float(scale)
+
+    def _norm(self, gradients: list[Tensor | None], scale: float | None) -> float | None:
+        needed = self.check or self.max_grad_norm is not None
+        try:
+            if self._native is not None:
+                squares = self._native.squares(gradients, needed=needed, stay=self.zero_grads)
+            elif any(g is not None and g.layout != torch.strided for g in gradients):
+                raise RuntimeError("sparse")
+            else:
+                squares = reference.squares([g for g in gradients if g is not None]) if needed else 0.0
+        except RuntimeError as error:
+            if any(g is not None and g.layout != torch.strided for g in gradients):
+                raise RuntimeError(f"{self.name} does not take sparse gradients") from error
+            raise
+        return math.sqrt(squares) * (scale or 1.0) if needed else None
+
+    def _update(self, gradients: list[Tensor | None], scale: float) -> None:
+        self._refuse_what_came_later()
+        parameters, states = self._parameters, self._states
+        moving: Sequence[int] = range(len(parameters))
+        complete = self._native is not None and self._native.complete
+        if not complete and any(gradient is None for gradient in gradients):
+            moving = [i for i in moving if gradients[i] is not None]
+            parameters, states = [parameters[i] for i in moving], [states[i] for i in moving]
+        rows, table = self._table(states, moving)
+        for state in states:
+            state["step"] += 1
+        clear = self.zero_grads
+        if self._native is not None:
+            clear = self._native.update(table, rows, scale, parameters, zero=self.zero_grads)
+        else:
+            given = [gradient for gradient in gradients if gradient is not None]
+            places = self._groups if rows is None else rows
+            for i, parameter, gradient, state in zip(moving, parameters, given, states, strict=True):
+                reference.update(self._rule(), parameter, gradient, state, table[places[i]][0], scale, i)
+        if clear:
+            torch._foreach_zero_([gradient for gradient in gradients if gradient is not None])
+
+    def _table(
+        self, states: Sequence[dict[str, Any]], moving: Sequence[int]
+    ) -> tuple[list[int] | None, list[tuple[Hyper, int]]]:
+        """Which entry of a table is whose, and the table: hyper-parameters and step. Usually all parameters of a group
+        have taken as many steps: None, and the entries are the groups."""
+        taken = [state["step"] for state in states]
+        if len(set(taken)) == 1:
+            return None, [(self._hyper(group, taken[0] + 1), taken[0] + 1) for group in self.param_groups]
+        places: dict[tuple[int, int], int] = {}
+        rows = [0] * len(self._states)
+        for i, steps in zip(moving, taken, strict=True):
+            rows[i] = places.setdefault((self._groups[i], steps + 1), len(places))
+        return rows, [(self._hyper(self.param_groups[number], step), step) for number, step in places]
+
+    def _refuse_what_came_later(self) -> None:
+        for group, lacking in zip(self.param_groups, self._lacking, strict=True):
+            for option, name, what in (
+                ("anchor", "anchor_to", "so there is no θ0' to pull to"),
+                ("ema_decay", "ema", "so there is no average"),
+            ):
+                if group[option] and name in lacking:
+                    raise ValueError(
+                        f"{self.name}: a group's {option} was raised from 0 after construction, {what}"
+                    )
+
+    # -------------------------------------------------------------------------------- averages
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The parameters hold their running averages inside, and their own values again after. Without
+        `ema_decay`, nothing changes."""
+        pairs = [
+            (p, self.state[p]["ema"])
+            for g in self.param_groups
+            for p in g["params"]
+            if "ema" in self.state[p]
+        ]
+        own = [parameter.detach().clone() for parameter, _ in pairs]
+        with torch.no_grad():
+            for parameter, average in pairs:
+                parameter.copy_(average)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for (parameter, _), value in zip(pairs, own, strict=True):
+                    parameter.copy_(value)
+
+    # -------------------------------------------------------------------------------- to and from torch
+
+    def state_dict(self, *, format: Literal["native", "torch"] = "native") -> dict[str, Any]:  # noqa: A002
+        """As torch's optimizer of the name has it, with `ema`, `anchor_to` and the like besides, which torch's
+        takes and keeps. `format="torch"` has moments in float32 whatever `state_dtype` is; `"native"` loses nothing."""
+        self._settle()
+        found = super().state_dict()
+        for group in found["param_groups"]:
+            for name, value in self.torchs.items():
+                group.setdefault(name, value)
+        for index, state in found["state"].items():
+            made = {**state, "step": torch.tensor(float(state["step"]))}
+            if format == "torch":
+                for name in MOMENTS[self._rule()]:
+                    made[name] = reference.read(state, name, torch.empty(0)).clone()
+                    made.pop(f"{name}_scale", None)
+            found["state"][index] = made
+        return found
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From `state_dict`, ours or of torch's optimizer of the name. What torch's does not have (anchor, average)
+        stays as it is here. Raises `ValueError` for options of torch's that are not taken."""
+        refused = [
+            name
+            for group in state_dict["param_groups"]
+            for name, value in self.torchs.items()
+            if name in ("amsgrad", "maximize") and group.get(name, value) != value
+        ]
+        if refused:
+            raise ValueError(
+                f"{self.name}: the state is of an optimizer with {refused[0]}, which is not taken"
+            )
+        groups = [dict(group) for group in self.param_groups]
+        own = dict(self.state)
+        super().load_state_dict(state_dict)
+        saved = {
+            parameter: state_dict["state"].get(index, {})
+            for given, group in zip(state_dict["param_groups"], self.param_groups, strict=True)
+            for index, parameter in zip(given["params"], group["params"], strict=True)
+        }
+        for group, before in zip(self.param_groups, groups, strict=True):
+            for name, value in before.items():
+                group.setdefault(name, value)
+            for name in self.torchs:
+                group.pop(name, None)
+        for parameter, given in saved.items():
+            self.state[parameter] = own[parameter]
+            self._take(parameter, own[parameter], given)
+        self._forget()
+
+    def _take(self, parameter: Tensor, state: dict[str, Any], given: Mapping[str, Any]) -> None:
+        """One parameter's state, without the rounding to the parameter's own dtype that torch's loading has."""
+        moments = MOMENTS[self._rule()]
+        state["step"] = int(
+            given.get("step", 1 if any(given.get(name) is not None for name in moments) else 0)
+        )
+        for name in moments:
+            value = given.get(name)
+            if value is None:
+                state[name].zero_()
+                if f"{name}_scale" in state:
+                    state[f"{name}_scale"].zero_()
+            elif value.dtype == state[name].dtype and (f"{name}_scale" in given) == (
+                f"{name}_scale" in state
+            ):
+                state[name].copy_(value)
+                if f"{name}_scale" in state:
+                    state[f"{name}_scale"].copy_(given[f"{name}_scale"])
+            else:
+                wide = torch.empty_like(parameter, dtype=torch.promote_types(parameter.dtype, torch.float32))
+                wide.copy_(reference.read(dict(given), name, wide.cpu()))
+                reference.write(state, name, wide, 0)
+        for name in ("ema", "anchor_to", "remainder"):
+            if name in given and name in state:
+                state[name].copy_(given[name])
+            elif name in given and name != "remainder":
+                dtype = parameter.dtype if name == "anchor_to" else given[name].dtype
+                state[name] = torch.empty_like(parameter, dtype=dtype).copy_(given[name])

@@ -1,0 +1,134 @@
+// Python's view of the kernels: pointers come as integers, and every check was made before. Nothing else here knows
+// pybind11.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "plan.h"
+
+namespace py = pybind11;
+
+namespace {
+
+template <class T>
+T* pointer(uint64_t address) {
+  return reinterpret_cast<T*>(static_cast<uintptr_t>(address));
+}
+
+// The parameters of one optimizer with their state, cut into chunks once; gradients come anew at every step.
+class Plan {
+ public:
+  explicit Plan(int rule) : rule_(static_cast<TaokeRule>(rule)) {}
+
+  // (param, remainder, mean, square, mean_scale, square_scale, start, average): 0 is none
+  void add(const std::array<uint64_t, 8>& at, int64_t size, bool narrow, int store, int32_t group, uint64_t number) {
+    TaokeTensor t{};
+    t.param = pointer<void>(at[0]);
+    t.remainder = pointer<int16_t>(at[1]);
+    t.mean = pointer<void>(at[2]);
+    t.square = pointer<void>(at[3]);
+    t.mean_scale = pointer<float>(at[4]);
+    t.square_scale = pointer<float>(at[5]);
+    t.start = pointer<void>(at[6]);
+    t.average = pointer<float>(at[7]);
+    t.size = size;
+    t.narrow = narrow;
+    t.store = static_cast<TaokeStore>(store);
+    t.group = group;
+    t.number = number;
+    const int64_t tensor = static_cast<int64_t>(tensors_.size());
+    for (int64_t from = 0; from < size; from += TAOKE_CHUNK)
+      chunks_.push_back({tensor, from, from + TAOKE_CHUNK < size ? from + TAOKE_CHUNK : size});
+    elements_ += size;
+    tensors_.push_back(t);
+    partial_.resize(chunks_.size());
+  }
+
+  // One address a parameter; 0 where it takes no part.
+  void gradients(const py::list& addresses) {
+    if (addresses.size() != tensors_.size()) throw std::invalid_argument("one gradient a parameter");
+    size_t i = 0;
+    for (const py::handle& address : addresses)
+      tensors_[i++].grad = PyLong_AsVoidPtr(address.ptr());
+    if (PyErr_Occurred()) throw py::error_already_set();
+  }
+
+  double squares(const std::string& isa) {
+    const TaokeKernels& kernels = known(isa);
+    py::gil_scoped_release released;
+    return taoke_squares(kernels, tensors_.data(), chunks_.data(), static_cast<int64_t>(chunks_.size()), elements_,
+                         partial_.data());
+  }
+
+  // `table`: (hyper-parameters, step) of each kind of parameter; `rows`: which row is whose, where not the group's own.
+  void update(const std::string& isa, const std::vector<std::pair<std::array<double, 9>, int64_t>>& table,
+              const py::object& rows, double scale, bool zero) {
+    const TaokeKernels& kernels = known(isa);
+    std::vector<TaokeCoefficients> coefficients;
+    for (const auto& [values, step] : table) {
+      TaokeHyper h;
+      static_assert(sizeof h == sizeof values, "nine numbers");
+      memcpy(&h, values.data(), sizeof h);
+      coefficients.push_back(taoke_coefficients(rule_, h, static_cast<double>(step), scale));
+    }
+    std::vector<TaokeTensor> moved;
+    if (!rows.is_none()) {
+      moved = tensors_;
+      size_t i = 0;
+      for (const py::handle& row : rows.cast<py::list>()) moved.at(i++).group = row.cast<int32_t>();
+    }
+    std::vector<TaokeTensor>& tensors = rows.is_none() ? tensors_ : moved;
+    for (TaokeTensor& t : tensors) {
+      if (!t.grad) continue;
+      if (static_cast<size_t>(t.group) >= table.size()) throw std::invalid_argument("no such row");
+      t.step = static_cast<uint64_t>(table[static_cast<size_t>(t.group)].second);
+    }
+    py::gil_scoped_release released;
+    taoke_update(kernels, rule_, tensors.data(), coefficients.data(), chunks_.data(),
+                 static_cast<int64_t>(chunks_.size()), elements_, zero);
+  }
+
+ private:
+  static const TaokeKernels& known(const std::string& isa) {
+    const TaokeKernels* kernels = taoke_kernels(isa.c_str());
+    if (!kernels) throw std::invalid_argument("no kernels for " + isa + " on this machine");
+    return *kernels;
+  }
+
+  TaokeRule rule_;
+  std::vector<TaokeTensor> tensors_;
+  std::vector<TaokeChunk> chunks_;
+  std::vector<double> partial_;
+  int64_t elements_ = 0;
+};
+
+}  // namespace
+
+PYBIND11_MODULE(_native, module) {
+  module.doc() = "The update step's kernels; core.optim is how to use them.";
+  py::class_<Plan>(module, "Plan", py::module_local())
+      .def(py::init<int>())
+      .def("add", &Plan::add)
+      .def("gradients", &Plan::gradients)
+      .def("squares", &Plan::squares)
+      .def("update", &Plan::update);
+  module.def("isa", [] {
+    const char* isa = taoke_isa();
+    if (!isa) throw std::invalid_argument(std::string("TAOKE_ISA=") + getenv("TAOKE_ISA") + " cannot run here");
+    return std::string(isa);
+  });
+  module.def("usable", [] {
+    std::vector<std::string> names;
+    for (const char* isa : {"scalar", "avx2", "avx512"})
+      if (taoke_kernels(isa)) names.emplace_back(isa);
+    return names;
+  });
+  module.def("openmp", [] { return std::string(taoke_openmp()); });
+#ifdef TAOKE_MUTANTS
+  module.def("set_mutant", [](int number) { taoke_mutant = number; });
+#endif
+}

@@ -1,0 +1,367 @@
+"""The optimizers as users of torch use them: instead of its own, with its schedulers, scalers and state dicts, on
+both backends."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import pickle
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from core.optim import SGD, Adam, AdamW, native
+
+PAIRS = {
+    "adamw": (AdamW, torch.optim.AdamW, {"lr": 0.05, "weight_decay": 0.1, "betas": (0.8, 0.95)}),
+    "adam": (Adam, torch.optim.Adam, {"lr": 0.05, "weight_decay": 0.1}),
+    "sgd": (SGD, torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.1, "nesterov": True}),
+    "damped": (SGD, torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "dampening": 0.5}),
+    "plain": (SGD, torch.optim.SGD, {"lr": 0.05, "weight_decay": 0.1}),
+}
+BACKENDS = ["reference", *(["native"] if native.module() else [])]
+
+needs_kernels = pytest.mark.skipif(native.module() is None, reason="the kernels were not built")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    return request.param
+
+
+def leaves(dtype=torch.float32, seed=0, sizes=((33, 5), (7,), (), (300, 20))):
+    rng = torch.Generator().manual_seed(seed)
+    return [nn.Parameter(torch.randn(size, generator=rng).to(dtype)) for size in sizes]
+
+
+def walk(optimizer, moving, steps):
+    """Take these steps, each with gradients of its own."""
+    for step in steps:
+        rng = torch.Generator().manual_seed(1000 + step)
+        for leaf in moving:
+            leaf.grad = torch.randn(leaf.shape, generator=rng).to(leaf.dtype)
+        optimizer.step()
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_it_moves_as_torch_s_does(name, backend):
+    """Twenty steps of a twentieth each: up to rounding."""
+    ours, torchs, options = PAIRS[name]
+    mine, theirs = leaves(), leaves()
+    walk(ours(mine, **options, backend=backend), mine, range(20))
+    walk(torchs(theirs, **options), theirs, range(20))
+    for one, other, start in zip(mine, theirs, leaves(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        assert (one - start).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_torch_s_state_goes_on_here_and_back_again(name, backend):
+    """Torch, ours, torch: ten steps each are thirty of torch's, up to rounding."""
+    ours, torchs, options = PAIRS[name]
+    moving, straight = leaves(), leaves()
+    walk(torchs(straight, **options), straight, range(30))
+    first = torchs(moving, **options)
+    walk(first, moving, range(10))
+    second = ours(moving, **options, backend=backend)
+    second.load_state_dict(first.state_dict())
+    walk(second, moving, range(10, 20))
+    third = torchs(moving, **options)
+    third.load_state_dict(second.state_dict())
+    walk(third, moving, range(20, 30))
+    for one, other in zip(moving, straight, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_our_state_survives_a_stay_with_torch_s_to_the_bit(name, backend):
+    """With what torch's does not know: the anchor, the average, options."""
+    ours, torchs, options = PAIRS[name]
+    more = {"anchor": 0.2, "ema_decay": 0.9, "max_grad_norm": 1.0, "backend": backend}
+    moving, straight = leaves(), leaves()
+    through, whole = ours(moving, **options, **more), ours(straight, **options, **more)
+    walk(through, moving, range(5))
+    walk(whole, straight, range(5))
+    stay = torchs(moving, **options)
+    stay.load_state_dict(through.state_dict())
+    with torch.no_grad():
+        for leaf in moving:
+            leaf.add_(0.0)
+    after = ours(moving, **options, **more)
+    after.load_state_dict(stay.state_dict())
+    walk(after, moving, range(5, 8))
+    walk(whole, straight, range(5, 8))
+    assert same(moving, straight)
+    with after.averaged(), whole.averaged():
+        assert same(moving, straight)
+
+
+def test_state_of_torch_s_without_a_step_is_taken():
+    """An optimizer that has taken no step has no state."""
+    moving = leaves()
+    optimizer = AdamW(moving)
+    walk(optimizer, moving, range(3))
+    optimizer.load_state_dict(torch.optim.AdamW(moving).state_dict())
+    assert all(state["step"] == 0 and not state["exp_avg"].any() for state in optimizer.state.values())
+
+
+@pytest.mark.parametrize("option", ["amsgrad", "maximize"])
+def test_state_of_an_optimizer_that_does_something_else_is_refused(option):
+    """It would go on as another one, silently."""
+    moving = leaves()
+    state = torch.optim.AdamW(moving, **{option: True}).state_dict()
+    with pytest.raises(ValueError, match=f"AdamW: .*{option}"):
+        AdamW(moving).load_state_dict(state)
+
+
+@pytest.mark.parametrize("kept", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_state_goes_through_a_file_to_the_bit(backend, dtype, kept):
+    """Saved, and loaded as tensors alone; whatever precision there is."""
+    options = {"state_dtype": kept, "ema_decay": 0.9, "anchor": 0.1, "backend": backend}
+    moving, straight = leaves(dtype), leaves(dtype)
+    one, whole = AdamW(moving, 0.05, **options), AdamW(straight, 0.05, **options)
+    walk(one, moving, range(4))
+    walk(whole, straight, range(7))
+    file = io.BytesIO()
+    torch.save(one.state_dict(), file)
+    file.seek(0)
+    other = AdamW(moving, 0.05, **options)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    walk(other, moving, range(4, 7))
+    assert same(moving, straight)
+
+
+@pytest.mark.parametrize("kept", ["bfloat16", "int8"])
+def test_compressed_state_goes_to_torch_s_in_float32(kept):
+    """`format="torch"`; and comes back near where it was."""
+    moving = leaves()
+    optimizer = AdamW(moving, 0.05, state_dtype=kept)
+    walk(optimizer, moving, range(3))
+    state = optimizer.state_dict(format="torch")
+    torchs = torch.optim.AdamW(moving, 0.05)
+    torchs.load_state_dict(copy.deepcopy(state))
+    assert all(s["exp_avg"].dtype == torch.float32 for s in torchs.state.values())
+    walk(torchs, moving, range(3, 5))
+    again = AdamW(moving, 0.05, state_dtype=kept)
+    again.load_state_dict(state)
+    for index, leaf in enumerate(moving):
+        torch.testing.assert_close(
+            again.state_dict(format="torch")["state"][index]["exp_avg"],
+            state["state"][index]["exp_avg"],
+            rtol=0.07,
+            atol=2e-3,
+        )
+        assert again.state[leaf]["step"] == 3
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])  # noqa: S301 (our own)
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_copy_goes_on_by_itself(backend, how, kind):
+    """With its options, and without moving what the original moves."""
+    ours, _, options = PAIRS[kind]
+    moving = leaves()
+    optimizer = ours(moving, **options, backend=backend, zero_grads=True, ema_decay=0.9)
+    walk(optimizer, moving, range(2))
+    again = how(optimizer)
+    before = [leaf.detach().clone() for leaf in moving]
+    own = again.param_groups[0]["params"]
+    walk(again, own, range(2, 4))
+    assert same(moving, before)
+    walk(optimizer, moving, range(2, 4))
+    assert same(moving, own)
+    assert not any(leaf.grad.any() for leaf in own)
+
+
+def test_parameters_that_moved_elsewhere_are_found(backend):
+    """`.data` may be another tensor after loading, or after a step on another device."""
+    moving, straight = leaves(), leaves()
+    one, other = (AdamW(p, 0.05, anchor=0.1, backend=backend) for p in (moving, straight))
+    walk(one, moving, range(2))
+    for leaf in moving:
+        leaf.data = leaf.data.clone()
+    walk(one, moving, range(2, 4))
+    walk(other, straight, range(4))
+    assert same(moving, straight)
+
+
+def test_steps_are_counted_for_each_parameter(backend):
+    """One without a gradient stays as it is, and its bias correction waits with it."""
+    moving, (alone,) = leaves(), leaves(sizes=((33, 5),))
+    one, other = AdamW(moving, 0.05, backend=backend), AdamW([alone], 0.05, backend=backend)
+    rng = torch.Generator().manual_seed(0)
+    for step in range(6):
+        gradient = torch.randn(33, 5, generator=rng)
+        for leaf in moving:
+            leaf.grad = torch.ones_like(leaf)
+        moving[0].grad = gradient if step % 2 else None
+        alone.grad = gradient if step % 2 else None
+        before = moving[0].detach().clone()
+        one.step()
+        if step % 2:
+            other.step()
+        assert step % 2 or torch.equal(moving[0], before)
+    assert torch.equal(moving[0], alone)
+    assert [one.state[leaf]["step"] for leaf in moving] == [3, 6, 6, 6]
+
+
+@pytest.mark.parametrize("layout", ["gradient turned", "parameter turned", "both turned", "channels last"])
+def test_elements_meet_their_gradients_however_both_lie_in_memory(backend, layout):
+    """The order of the elements is the tensor's, not the memory's."""
+    rng = torch.Generator().manual_seed(0)
+    values, gradient = torch.randn(4, 6, 3, 3, generator=rng), torch.randn(4, 6, 3, 3, generator=rng)
+    plain = nn.Parameter(values.clone())
+    plain.grad = gradient.clone()
+    turn = lambda x: x.transpose(0, 1).contiguous().transpose(0, 1)  # noqa: E731
+    if layout == "channels last":
+        turn = lambda x: x.contiguous(memory_format=torch.channels_last)  # noqa: E731
+    turned = nn.Parameter(values.clone() if layout == "gradient turned" else turn(values))
+    turned.grad = gradient.clone() if layout == "parameter turned" else turn(gradient)
+    for leaf in (plain, turned):
+        AdamW([leaf], 0.1, anchor=0.1, ema_decay=0.9, zero_grads=True, backend=backend).step()
+        assert not leaf.grad.any()
+    torch.testing.assert_close(turned, plain, rtol=0, atol=1e-7)
+
+
+def test_gradients_are_left_at_zero_also_after_a_step_that_was_left_out(backend):
+    """Otherwise the next ones would be added to what is no number."""
+    moving = leaves()
+    optimizer = AdamW(moving, zero_grads=True, backend=backend)
+    for leaf in moving:
+        leaf.grad = torch.full_like(leaf, math.nan)
+    optimizer.step()
+    assert optimizer.skipped_steps == 1
+    assert not any(leaf.grad.any() for leaf in moving)
+
+
+def test_without_the_check_it_is_as_blind_as_torch_s(backend):
+    """What is not finite goes through, for the price of a pass less."""
+    moving = leaves()
+    optimizer = AdamW(moving, check=False, backend=backend)
+    for leaf in moving:
+        leaf.grad = torch.full_like(leaf, math.nan)
+    optimizer.step()
+    assert (optimizer.skipped_steps, optimizer.grad_norm) == (0, None)
+    assert all(leaf.isnan().all() for leaf in moving)
+
+
+def test_gradscaler_hands_its_scale_over(backend):
+    """The step is that of the gradients without the scale, clipped by their own norm; an overflow leaves it out."""
+    moving, plain = leaves(), leaves()
+    scaled = AdamW(moving, 0.1, max_grad_norm=0.5, backend=backend)
+    unscaled = AdamW(plain, 0.1, max_grad_norm=0.5, backend=backend)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for poison in (False, True, False):
+        for leaf, other in zip(moving, plain, strict=True):
+            loss = (leaf * leaf).sum() + (math.inf * leaf.sum() if poison else 0.0)
+            leaf.grad = other.grad = None
+            scaler.scale(loss).backward()
+            (other * other).sum().backward()
+        scaler.step(scaled)
+        scaler.update()
+        if not poison:
+            unscaled.step()
+            assert scaled.grad_norm == pytest.approx(unscaled.grad_norm, rel=1e-6)
+    assert scaled.skipped_steps == 1
+    assert scaler.get_scale() == 512.0
+    for one, other in zip(moving, plain, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_backward_notices_that_a_parameter_was_moved(backend):
+    """A graph from before the step must not be used after it."""
+    leaf = nn.Parameter(torch.ones(3))
+    optimizer = AdamW([leaf], backend=backend)
+    loss = (leaf * leaf).sum()
+    leaf.grad = torch.ones(3)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_compiled_step_is_the_step(backend):
+    """`torch.compile` around it runs it as it is."""
+    moving, plain = leaves(), leaves()
+    one, other = AdamW(moving, 0.1, backend=backend), AdamW(plain, 0.1, backend=backend)
+    compiled = torch.compile(lambda: one.step(), backend="eager")
+    for step in range(3):
+        for leaf, twin in zip(moving, plain, strict=True):
+            leaf.grad = torch.full_like(leaf, step + 1.0)
+            twin.grad = leaf.grad.clone()
+        compiled()
+        other.step()
+    assert same(moving, plain)
+
+
+def test_sparse_gradients_and_complex_parameters_are_refused(backend):
+    """By the optimizer's name, not by a crash."""
+    table = nn.Embedding(5, 3, sparse=True)
+    optimizer = AdamW(table.parameters(), backend=backend)
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="AdamW does not take sparse gradients"):
+        optimizer.step()
+    with pytest.raises(ValueError, match="dense and real"):
+        AdamW([nn.Parameter(torch.zeros(2, dtype=torch.complex64))], backend=backend)
+
+
+def test_memory_of_bfloat16_with_codes_is_below_seven_bytes_a_parameter():
+    """Weights, gradients and state together."""
+    leaf = nn.Parameter(torch.zeros(1 << 16, dtype=torch.bfloat16))
+    optimizer = AdamW([leaf], state_dtype="int8")
+    walk(optimizer, [leaf], range(2))
+    state = [value for value in optimizer.state[leaf].values() if torch.is_tensor(value)]
+    assert sum(t.numel() * t.element_size() for t in (leaf, leaf.grad, *state)) <= 7 * leaf.numel()
+
+
+@pytest.mark.parametrize("wrong", [{"state_dtype": "float8"}, {"backend": "gpu"}, {"anchor": -1.0}])
+def test_option_that_does_not_exist_is_refused(wrong):
+    """With its name and value."""
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"AdamW: {name}={value!r}"):
+        AdamW(leaves(), **wrong)
+
+
+def test_sgd_refuses_what_does_not_go_together():
+    """Nesterov's momentum without momentum; and momentum for one group of an optimizer that keeps none."""
+    with pytest.raises(ValueError, match="nesterov"):
+        SGD(leaves(), nesterov=True)
+    with pytest.raises(ValueError, match="a group has momentum"):
+        SGD([{"params": leaves(), "momentum": 0.9}])
+
+
+@needs_kernels
+def test_kernels_are_the_default_for_what_they_can_move():
+    """float32 and bfloat16 on the CPU; float64 goes the other way, and says so where the kernels were asked for."""
+    for dtype, kernels in ((torch.float32, True), (torch.bfloat16, True), (torch.float64, False)):
+        moving = leaves(dtype)
+        optimizer = AdamW(moving)
+        walk(optimizer, moving, range(1))
+        assert (optimizer._native is not None) == kernels
+    with pytest.raises(ValueError, match="backend='native', but the kernels move float32 and bfloat16"):
+        walk(AdamW(moving, backend="native"), moving, range(1))
+
+
+def test_without_kernels_it_works_and_says_so_once(monkeypatch):
+    """A warning at the first step, none after; and who asks for the kernels is told how to get them."""
+    monkeypatch.setattr(native, "module", lambda: None)
+    native.warn_once.cache_clear()
+    moving = leaves()
+    optimizer = AdamW(moving, backend="auto")
+    with pytest.warns(RuntimeWarning, match="not built.*plain torch"):
+        walk(optimizer, moving, range(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        walk(optimizer, moving, range(1))
+        other = leaves()
+        walk(AdamW(other), other, range(1))
+    native.warn_once.cache_clear()
+    with pytest.raises(ValueError, match="with a C\\+\\+ compiler on the path"):
+        walk(AdamW(moving, backend="native"), moving, range(1))
+    assert "reference only" in native.available()["cpu"]
