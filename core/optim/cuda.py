@@ -150,7 +150,7 @@ class Cuda:
             pointer(_address(grad_scale)),
             pointer(_address(found_inf)),
             ctypes.c_double(max_norm or 0.0),
-            int(check),
+            int(check or max_norm is not None),
             int(zero),
             self._device.index,
             pointer(torch.cuda.current_stream(self._device).cuda_stream),
