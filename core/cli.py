@@ -408,6 +408,7 @@ def bench_update(
         int, typer.Option("--millions", min=1, help="Parameters of the large cases, in millions.")
     ] = 64,
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="How often each contender is timed.")] = 9,
+    device: Device = "cpu",
     compiled: Annotated[
         bool,
         typer.Option("--compiled", help="Against the compiled chain too, which takes minutes to compile."),
@@ -423,7 +424,9 @@ def bench_update(
                 "the benchmarks are not part of the installed package",
                 "run this in a checkout of the repository",
             ) from error
-        document = measure(millions, rounds, compiled=compiled)
+        from core.context import pick_device
+
+        document = measure(millions, rounds, compiled=compiled, device=str(pick_device(device)))
         output.show(document, lambda console: render(console, document))
 
 

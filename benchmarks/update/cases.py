@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class Case:
     clip: bool = True
     more: bool = True
     state: str = "float32"
+    device: str = "cpu"
 
     @property
     def size(self) -> int:
@@ -32,29 +33,29 @@ class Case:
     def smaller(self) -> Case:
         """The same with few elements, to check results with."""
         shapes = tuple(min(size, 300_001) for size in self.shapes[:40])
-        return Case(self.name, shapes, self.traffic, self.clip, self.more, self.state)
+        return replace(self, shapes=shapes)
 
     def parameters(self) -> list[nn.Parameter]:
         """Parameters with gradients, always the same."""
         rng = torch.Generator().manual_seed(0)
-        made = [nn.Parameter(torch.randn(size, generator=rng)) for size in self.shapes]
+        made = [nn.Parameter(torch.randn(size, generator=rng).to(self.device)) for size in self.shapes]
         for parameter, gradient in zip(made, self.gradients(1), strict=True):
             parameter.grad = gradient
         return made
 
     def gradients(self, seed: int) -> list[Tensor]:
         rng = torch.Generator().manual_seed(seed)
-        return [0.01 * torch.randn(size, generator=rng) for size in self.shapes]
+        return [0.01 * torch.randn(size, generator=rng).to(self.device) for size in self.shapes]
 
     def starts(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Where the pull goes to."""
         return [parameter.detach() + 0.1 for parameter in parameters]
 
 
-def cases(millions: int) -> list[Case]:
+def cases(millions: int, device: str) -> list[Case]:
     large = (millions * 1_000_000,)
     adapters = tuple([2048, 2048, 1024, 2916] * 112)
-    return [
+    made = [
         Case(f"{millions} M, everything on", large, 48),
         Case(f"{millions} M, clip and AdamW", large, 32, more=False),
         Case(f"{millions} M, AdamW alone", large, 28, clip=False, more=False),
@@ -63,3 +64,4 @@ def cases(millions: int) -> list[Case]:
         Case("448 tensors, 57 k in all", (128,) * 448, 48),
         Case("448 tensors of one element", (1,) * 448, 48),
     ]
+    return [replace(case, device=device) for case in made]

@@ -36,7 +36,7 @@ def contenders(case: Case, *, compiled: bool) -> dict[str, Any]:
     rivals = dict(RIVALS)
     if not (compiled and len(case.shapes) == 1 and case.more):
         del rivals["torch, compiled"]
-    if find_spec("deepspeed") is None:
+    if find_spec("deepspeed") is None or case.device != "cpu":
         del rivals["DeepSpeed CPU Adam"]
     return {OURS: ours, **rivals}
 
@@ -64,20 +64,29 @@ def verify(case: Case, modules: Mapping[str, Any]) -> None:
             raise AssertionError(f"{case.name}: {name} does not compute what {OURS} does")
 
 
-def seconds(step: Step) -> float:
+def wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def seconds(step: Step, device: str) -> float:
+    wait(device)
     began = time.perf_counter()
     step()
+    wait(device)
     return time.perf_counter() - began
 
 
-def bandwidth(size: int) -> Iterator[float]:
+def bandwidth(size: int, device: str) -> Iterator[float]:
     """GB/s of a sum in place: two streams read, one written, again and again."""
-    one, other = torch.ones(size), torch.ones(size)
-    one.add_(other)
-    while True:
-        began = time.perf_counter()
+    one, other = torch.ones(size, device=device), torch.ones(size, device=device)
+
+    def add() -> None:
         one.add_(other)
-        yield 12 * size / (time.perf_counter() - began) / 1e9
+
+    add()
+    while True:
+        yield 12 * size / seconds(add, device) / 1e9
 
 
 def timed(case: Case, modules: Mapping[str, Any], rounds: int) -> tuple[dict[str, list[float]], list[float]]:
@@ -91,14 +100,14 @@ def timed(case: Case, modules: Mapping[str, Any], rounds: int) -> tuple[dict[str
             step()
         built[name] = parameters, kept, step
     found: dict[str, list[float]] = {name: [] for name in modules}
-    widths, measure = [], bandwidth(max(case.size, 1 << 20))
+    widths, measure = [], bandwidth(max(case.size, 1 << 20), case.device)
     for _ in range(rounds if case.size >= 10**7 else 20 * rounds):
         widths.append(next(measure))
         for name, (parameters, kept, step) in built.items():
             for parameter, gradient in zip(parameters, kept, strict=bool(kept)):
                 assert parameter.grad is not None  # noqa: S101
                 parameter.grad.copy_(gradient)
-            found[name].append(seconds(step))
+            found[name].append(seconds(step, case.device))
     return found, widths
 
 
@@ -118,13 +127,13 @@ def rows(case: Case, found: Mapping[str, list[float]], widths: list[float]) -> I
         }
 
 
-def measure(millions: int, rounds: int, *, compiled: bool) -> dict[str, Any]:
+def measure(millions: int, rounds: int, *, compiled: bool, device: str) -> dict[str, Any]:
     """The document: all cases with all contenders. `ratio` is a contender's time over ours, `gb_per_s` counts the
     bytes that have to move, `share` is its part of the bandwidth of a sum in place of the same size, `spread` the
     quartiles."""
     found: list[dict[str, Any]] = []
     plain = None
-    for case in cases(millions):
+    for case in cases(millions, device):
         modules = contenders(case, compiled=compiled)
         verify(case, modules)
         times, widths = timed(case, modules, rounds)
@@ -140,6 +149,7 @@ def measure(millions: int, rounds: int, *, compiled: bool) -> dict[str, Any]:
         gc.collect()
     return {
         **setting_of_this_run(),
+        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "isa": native.isa(),
         "load": round(os.getloadavg()[0], 1),
@@ -161,6 +171,5 @@ def render(console: Console, document: Mapping[str, Any]) -> None:
             f"{row['ratio']:.2f}",
         )
     console.print(table)
-    console.print(
-        f"{document['machine']}, {document['threads']} threads, {document['isa']}, load {document['load']}"
-    )
+    said = [document[key] for key in ("machine", "device", "threads", "isa", "load")]
+    console.print("{}, on {}, {} threads, {}, load {}".format(*said))

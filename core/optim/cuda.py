@@ -56,6 +56,8 @@ def unfit(parameters: Sequence[Tensor]) -> str | None:
     if len({parameter.device for parameter in parameters}) > 1:
         return "the parameters are on several devices"
     for parameter in parameters:
+        if type(parameter) not in (Tensor, torch.nn.Parameter):
+            return f"the kernels know torch's own tensors, not {type(parameter).__name__}"
         if parameter.dtype not in (torch.float32, torch.bfloat16) or not parameter.is_contiguous():
             return f"the kernels move contiguous float32 and bfloat16, not {parameter.dtype}"
     return None
@@ -148,7 +150,7 @@ class Cuda:
             pointer(_address(grad_scale)),
             pointer(_address(found_inf)),
             ctypes.c_double(max_norm or 0.0),
-            int(check),
+            int(check or max_norm is not None),
             int(zero),
             self._device.index,
             pointer(torch.cuda.current_stream(self._device).cuda_stream),

@@ -6,11 +6,13 @@ Everything is checked here; the kernels get addresses (`csrc/bindings.cpp`).
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from operator import is_
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -70,12 +72,13 @@ def _cuda() -> str:
 
 @cache
 def warn_once(reason: str) -> None:
-    """Loudly, at the first use."""
-    warnings.warn(
-        f"core.optim: {reason}; the update step runs in plain torch, which is slower",
-        RuntimeWarning,
-        stacklevel=5,
-    )
+    """Loudly, at the first use, at the line that takes the step."""
+    level, frame = 1, sys._getframe()
+    own = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(own):
+        level, frame = level + 1, frame.f_back
+    text = f"core.optim: {reason}; the update step runs in plain torch, which is slower"
+    warnings.warn(text, RuntimeWarning, stacklevel=level)
 
 
 def is_dense(tensor: Tensor) -> bool:
@@ -97,6 +100,8 @@ def unfit(parameters: Sequence[Tensor]) -> str | None:
     if module() is None:
         return NOT_BUILT
     for parameter in parameters:
+        if type(parameter) not in (Tensor, torch.nn.Parameter):
+            return f"the kernels know torch's own tensors, not {type(parameter).__name__}"
         if parameter.device.type != "cpu" or parameter.layout != torch.strided:
             return f"the kernels move dense tensors on the CPU, not on {parameter.device}"
         if parameter.dtype not in (torch.float32, torch.bfloat16):

@@ -5,25 +5,30 @@
 
 namespace {
 
-// Four numbers at a time; the compiler maps them to whatever registers there are.
-typedef double Double4 __attribute__((vector_size(32)));
-typedef float Float4 __attribute__((vector_size(16)));
-typedef uint32_t Word4 __attribute__((vector_size(16)));
-typedef uint16_t Half4 __attribute__((vector_size(8)));
+// As many doubles at a time as a register has; the sums below are the same whatever that is.
+#ifdef __AVX512F__
+enum { WIDE = 8 };
+#else
+enum { WIDE = 4 };
+#endif
+typedef double Doubles __attribute__((vector_size(8 * WIDE)));
+typedef float Floats __attribute__((vector_size(4 * WIDE)));
+typedef uint32_t Words __attribute__((vector_size(4 * WIDE)));
+typedef uint16_t Halves __attribute__((vector_size(2 * WIDE)));
 
-inline __attribute__((always_inline)) Double4 load4(const float* from) {
-  Float4 x;
+inline __attribute__((always_inline)) Doubles load_wide(const float* from) {
+  Floats x;
   memcpy(&x, from, sizeof x);
-  return __builtin_convertvector(x, Double4);
+  return __builtin_convertvector(x, Doubles);
 }
 
-inline __attribute__((always_inline)) Double4 load4(const uint16_t* from) {
-  Half4 x;
+inline __attribute__((always_inline)) Doubles load_wide(const uint16_t* from) {
+  Halves x;
   memcpy(&x, from, sizeof x);
-  const Word4 wide = __builtin_convertvector(x, Word4) << 16;
-  Float4 y;
+  const Words wide = __builtin_convertvector(x, Words) << 16;
+  Floats y;
   memcpy(&y, &wide, sizeof y);
-  return __builtin_convertvector(y, Double4);
+  return __builtin_convertvector(y, Doubles);
 }
 
 inline double number(float x) { return x; }
@@ -32,12 +37,12 @@ inline double number(uint16_t x) { return taoke_from_bf16(x); }
 // 32 sums, element i into the one of i mod 32, added up in a fixed tree. A float's square is exact in double.
 template <class T>
 double squares_of(const T* g, int64_t n) {
-  Double4 wide[8] = {};
+  Doubles wide[32 / WIDE] = {};
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
 #pragma GCC unroll 8
-    for (int k = 0; k < 8; ++k) {
-      const Double4 x = load4(g + i + 4 * k);
+    for (int k = 0; k < 32 / WIDE; ++k) {
+      const Doubles x = load_wide(g + i + WIDE * k);
       wide[k] += x * x;
     }
   }

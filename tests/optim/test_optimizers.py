@@ -7,7 +7,9 @@ import copy
 import io
 import math
 import pickle
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -348,14 +350,60 @@ def test_kernels_are_the_default_for_what_they_can_move():
         walk(AdamW(moving, backend="native"), moving, range(1))
 
 
+@needs_kernels
+def test_kernels_leave_tensors_alone_that_keep_their_numbers_elsewhere():
+    """A subclass may be a shard, or have no memory of its own; the reference goes through its operations."""
+
+    class Odd(torch.Tensor):
+        pass
+
+    leaf = torch.ones(3).as_subclass(Odd).requires_grad_()
+    leaf.grad = torch.ones(3).as_subclass(Odd)
+    optimizer = AdamW([leaf], 0.1)
+    native.warn_once.cache_clear()
+    with pytest.warns(RuntimeWarning, match="not Odd"):
+        optimizer.step()
+    assert optimizer._native is None
+    assert (leaf < 1).all()
+    with pytest.raises(ValueError, match="not Odd"):
+        AdamW([leaf], backend="native").step()
+
+
+@needs_kernels
+def test_step_goes_on_after_its_state_was_replaced(backend):
+    """As tools for sharded training do: what is in `state` counts."""
+    moving, straight = leaves(), leaves()
+    one, other = AdamW(moving, 0.05, backend=backend), AdamW(straight, 0.05, backend=backend)
+    walk(one, moving, range(2))
+    for leaf in moving:
+        one.state[leaf] = {k: v.clone() if torch.is_tensor(v) else v for k, v in one.state[leaf].items()}
+    walk(one, moving, range(2, 4))
+    walk(other, straight, range(4))
+    assert same(moving, straight)
+    assert all(
+        torch.equal(one.state[a]["exp_avg"], other.state[b]["exp_avg"])
+        for a, b in zip(moving, straight, strict=True)
+    )
+
+
+def test_page_for_users_works_as_it_is():
+    """Its example runs, and its names exist."""
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "optimizers.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict[str, object] = {}
+    exec(example, names)  # noqa: S102 (our own page)
+    assert names["optimizer"].skipped_steps == 0
+
+
 def test_without_kernels_it_works_and_says_so_once(monkeypatch):
     """A warning at the first step, none after; and who asks for the kernels is told how to get them."""
     monkeypatch.setattr(native, "module", lambda: None)
     native.warn_once.cache_clear()
     moving = leaves()
     optimizer = AdamW(moving, backend="auto")
-    with pytest.warns(RuntimeWarning, match="not built.*plain torch"):
+    with pytest.warns(RuntimeWarning, match="not built.*plain torch") as caught:
         walk(optimizer, moving, range(1))
+    assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         walk(optimizer, moving, range(1))
