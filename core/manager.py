@@ -159,10 +159,10 @@ class Plugins:
 
         @wraps(function)
         def call(*arguments: Any) -> Any:
-            *own, context = arguments
             try:
-                return function(*own)
+                return function(*arguments[:-1])
             except Exception as error:
+                context = arguments[-1]
                 self.attribute(error, plugin=plugin, hook=hook, context=context)
                 if not observes:
                     raise
@@ -217,13 +217,10 @@ class Plugins:
         return {name: getattr(self.hook, name) for name in _hooks()}
 
     def caller(self, hook: str, own: Callable[..., Any]) -> Callable[..., Any]:
-        """What calls a hook with its arguments by position, for a hot loop: the core's `own` answer where no plugin
+        """What calls a hook with its arguments by name, for a hot loop: the core's `own` answer where no plugin
         implements the hook, so that it then costs what a function costs."""
-        caller = getattr(self.hook, hook)
-        if len(caller.get_hookimpls()) == 1:
-            return own
-        names = caller.spec.argnames
-        return lambda *arguments: caller(**dict(zip(names, arguments, strict=True)))
+        caller: Callable[..., Any] = getattr(self.hook, hook)
+        return own if len(caller.get_hookimpls()) == 1 else caller  # type: ignore[attr-defined]
 
     def hooks(self) -> dict[str, Calls]:
         """Who implements each hook, by name."""

@@ -71,9 +71,11 @@ def iterate(
                     group["lr"] = rate * factor
                 context.lr = settings.lr * factor
                 context.step += 1
-                result: StepResult = call_step(context, task, model, updater, batch)
+                result: StepResult = call_step(
+                    context=context, task=task, model=model, updater=updater, batch=batch
+                )
                 context.gradient = _gradient(updater)
-                call_after_step(context, result)
+                call_after_step(context=context, result=result)
                 yield result
                 asked = time.perf_counter()
             _refuse_lost(context, result)

@@ -56,7 +56,7 @@ def main(rounds: int = 31) -> int:
     heard: list[object] = []
     for module in modules:
         module.heard = heard  # type: ignore[attr-defined]
-    call(context, result)
+    call(context=context, result=result)
     if heard != [(module.__name__, context, result) for module in modules] or len(heard) != len(PLUGINS):
         raise AssertionError(f"a call was heard as {heard}")
     for module in modules:
@@ -70,7 +70,7 @@ def main(rounds: int = 31) -> int:
 
     hook, direct = [], []
     for _ in range(rounds):
-        hook.append(timeit.timeit(lambda: call(context, result), number=CALLS) / CALLS * 1e6)
+        hook.append(timeit.timeit(lambda: call(context=context, result=result), number=CALLS) / CALLS * 1e6)
         direct.append(timeit.timeit(directly, number=CALLS) / CALLS * 1e6)
     beyond = [one - other for one, other in zip(hook, direct, strict=True)]
     figures = {
