@@ -118,7 +118,7 @@ def decoder(encoding: str) -> tuple[str, codecs.IncrementalDecoder]:
         with suppress(UnicodeError):
             b"0000".decode(encoding)  # refuses what Python can decode, but not to texts
         return codecs.lookup(encoding).name, codecs.getincrementaldecoder(encoding)()
-    except LookupError:
+    except (LookupError, ValueError):  # the second of a name with a null character
         raise DataError(
             f"there is no encoding {encoding!r}", "use utf-8, latin-1, cp1252, utf-16, ..."
         ) from None

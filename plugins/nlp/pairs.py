@@ -145,6 +145,11 @@ class Part:
 def corpus_of(path: Path, options: options.Pairs, *, shared: bool) -> Corpus:
     """The pairs of a table, or of two files whose names begin with `path`; with what splits go by where they are to be
     `shared` out. Raises `DataError`."""
+    if options.source == options.target:
+        raise DataError(
+            f"data.source and data.target are both {options.source!r}: a sentence is no translation of itself",
+            "name another for one of them",
+        )
     with readable(path):
         is_table = path.is_file()
     return table(path, options, shared=shared) if is_table else line_files(path, options)

@@ -74,6 +74,11 @@ class Factors:
                 f" learned, and {options.dimensions} are wanted",
                 f"write base.dimensions={most} or less",
             )
+        if len(log) == len(log.users) * len(log.items):
+            raise DataError(
+                f"{path}: all {len(log.users)} users have all {len(log.items)} items, which tells nobody from anybody",
+                "bring ratings of items that not everybody has, or count as having only what is rated well",
+            )
         chosen = options.model_dump(mode="json", exclude={"path", "licence", "origin"})
         key = key_of(path, [FORM, "factors", chosen, path.suffixes])
         tensors, card = kept(key, path, lambda: learn(log, options.dimensions))

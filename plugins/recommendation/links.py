@@ -74,6 +74,14 @@ def read(links: options.Links) -> Log:
     path = located(links.path)
     source, target = _columns(path, links)
     table = read_table(path, {source: str, target: str}, names=links.names)
+    if links.names is not None and (
+        table.column(source)[0].as_py(),
+        table.column(target)[0].as_py(),
+    ) == (source, target):
+        raise DataError(
+            f"{place(table, 0)}: it names the columns, and is no link",
+            "remove the line, or write data.names=null",
+        )
     users, user = sorted_codes(table.column(source))
     people, person = sorted_codes(table.column(target))
     index = {name: i for i, name in enumerate(people)}

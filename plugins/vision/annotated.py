@@ -131,6 +131,7 @@ class _Reader:
         self._clipped: list[str] = []
         self._without_area: list[str] = []
         self._bare: list[str] = []
+        self._described_by: dict[Path, Path] = {}
 
     def read(self, lists: Mapping[str, Path]) -> Annotated:
         if TRAIN in lists:
@@ -172,6 +173,13 @@ class _Reader:
             self._bare.append(where)
             if self._options.unannotated == "skip":
                 return
+        if annotation is not None:
+            first = self._described_by.setdefault(picture, annotation)
+            if first != annotation:
+                raise DataError(
+                    f"{named_by}{first} and {annotation} are both of {picture}",
+                    "remove one of them, or correct its filename",
+                )
         found = self._found
         found.splits.setdefault(split, []).append(len(found.paths))
         size = _size(picture) if content is not None and content.objects else None
@@ -256,9 +264,16 @@ def _warn(what: str, places: Sequence[str]) -> None:
 
 
 def _listed(path: Path) -> list[tuple[int, str]]:
-    """(line, name) of each picture that a list names. Raises `DataError` where one stands twice."""
+    """(line, name) of each picture that a list names. Raises `DataError` where one stands twice, or none does."""
     with readable(path):
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        content = path.read_bytes()
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        place = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {place}: byte 0x{content[error.start]:02x} is no UTF-8", "write the list as UTF-8"
+        ) from error
     first: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -270,6 +285,8 @@ def _listed(path: Path) -> list[tuple[int, str]]:
                 "remove one of the lines",
             )
         first[stem] = number
+    if not first:
+        raise DataError(f"{path}: it names no picture", "fill it in, or remove it")
     return [(number, stem) for stem, number in first.items()]
 
 
@@ -281,7 +298,7 @@ def _size(path: Path) -> tuple[int, int] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with image.open(path) as picture:
-                turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8
+                turned = picture.getexif().get(0x0112) in (5, 6, 7, 8)  # EXIF orientations; others are none
                 return (picture.height, picture.width) if turned else (picture.width, picture.height)
     except Exception:  # on damaged files decoders raise nearly everything
         return None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core.contract import JSON, Base, Contender, Metric, Row, Split
-from core.data.stored import Stored
+from core.data.stored import Stored, readable
 from core.errors import DataError, DataWarning, EditError
 from plugins.vision import anchors, detect_contenders, options
 from plugins.vision.boxes import Matrix, areas, clipped, is_placed, moved, prediction
@@ -166,8 +166,10 @@ class Detect:
     def parse(self, inputs: Sequence[str], state: State) -> list[Row]:
         """Pictures' files, for the recipe's `decode`. Raises `DataError`."""
         for path in inputs:
-            if not Path(path).is_file():
-                what = "is a folder" if Path(path).is_dir() else "there is no such file"
+            with readable(Path(path)):
+                is_file, is_folder = Path(path).is_file(), Path(path).is_dir()
+            if not is_file:
+                what = "is a folder" if is_folder else "there is no such file"
                 raise DataError(f"{path}: {what}", "give the paths of pictures")
         return [Row({"image": Stored(Path(path))}) for path in inputs]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.classification import Classification
 from core.contract import Base, Contender, Row, Split
-from core.data.stored import Stored
+from core.data.stored import Stored, readable
 from core.errors import DataError
 from plugins.vision import contenders, images, options
 from plugins.vision.geometry import image_of
@@ -70,8 +70,10 @@ class Classify(Classification):
         if size is not None:
             return [Row(torch.from_numpy(images.read(Path(path), size, values))[None]) for path in inputs]
         for path in inputs:
-            if not Path(path).is_file():
-                what = "is a folder" if Path(path).is_dir() else "there is no such file"
+            with readable(Path(path)):
+                is_file, is_folder = Path(path).is_file(), Path(path).is_dir()
+            if not is_file:
+                what = "is a folder" if is_folder else "there is no such file"
                 raise DataError(f"{path}: {what}", "give the paths of pictures")
         return [Row(Stored(Path(path))) for path in inputs]
 

@@ -40,8 +40,12 @@ class _Element:
     """An element as it is read: its line, its text, and its children's by name."""
 
     line: int
-    text: str = ""
+    parts: list[str] = field(default_factory=list)
     children: dict[str, list[_Element]] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
 
     def child(self, name: str) -> _Element | None:
         found = self.children.get(name, [])
@@ -115,7 +119,7 @@ def _tree(path: Path) -> _Element:
         open_elements.pop()
 
     def text(part: str) -> None:
-        open_elements[-1].text += part
+        open_elements[-1].parts.append(part)
 
     def refuse(*declared: object) -> None:
         raise DataError(
@@ -132,6 +136,10 @@ def _tree(path: Path) -> _Element:
         raise DataError(
             f"{path}, line {error.lineno}: no XML that can be read: {expat.ErrorString(error.code)}",
             "restore the file, or remove it with its picture",
+        ) from error
+    except (LookupError, ValueError) as error:  # the encoding that the first line declares
+        raise DataError(
+            f"{path}: no XML that can be read: {error}", "write the file, and what it says it is, in UTF-8"
         ) from error
     root = top.child("annotation")
     if root is None:

@@ -160,6 +160,20 @@ def test_empty_lines_are_left_out_where_the_recipe_says_so(tmp_path: Path, form:
     )
 
 
+def test_a_name_that_no_encoding_can_have_is_refused(tmp_path: Path) -> None:
+    """One with a null character, which Python does not even look for."""
+    with pytest.raises(DataError, match="there is no encoding"):
+        pairs(lines(tmp_path, "rows"), encoding="utf\0")
+
+
+@pytest.mark.parametrize("form", ["lines", "tsv"])
+def test_a_language_is_no_translation_of_itself(tmp_path: Path, form: str) -> None:
+    """The same ending, or column, for both sides."""
+    with pytest.raises(DataError, match=r"data.source and data.target are both 'en'") as caught:
+        pairs(written(tmp_path, form), target="en")
+    assert caught.value.hint
+
+
 def test_another_encoding_is_told_with_its_line_and_can_be_named(tmp_path: Path) -> None:
     """Also of a packed file; U+0085 is no end of a line."""
     begin = tmp_path / "a"

@@ -75,6 +75,14 @@ def test_people_are_ranked_by_the_cosine_of_what_they_like(path: Path) -> None:
     assert model(torch.tensor([-1, 1])).tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
+def test_ratings_of_everything_by_everybody_are_refused(path: Path) -> None:
+    """They say nothing of anybody: rarity is zero, and so is the matrix."""
+    path.write_text("".join(f"p{user} film{item} 5\n" for user in range(6) for item in range(6)))
+    with pytest.raises(DataError, match="all 6 users have all 6 items") as caught:
+        Factors(chosen(path, dimensions=2)).load()
+    assert caught.value.hint
+
+
 def test_what_does_not_serve_is_refused(path: Path, tmp_path: Path) -> None:
     """More dimensions than there are items, a line that is none, and a cache that is damaged."""
     with pytest.raises(DataError, match="have 29 dimensions at most") as caught:

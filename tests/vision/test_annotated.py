@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from core.data.stored import Stored
 from core.errors import DataError, DataWarning
 from core.rows import data_digest, duplicates, identify, refuse_leaks
 from plugins.vision import options
+from plugins.vision import voc as voc_file
 from plugins.vision.annotated import Boxes
 
 from .spots import annotate, listed, voc, write
@@ -130,6 +132,20 @@ def damaged(root: Path, how: str) -> None:
             write(root, "spot3", "")
         case "entities":
             write(root, "spot3", '<!DOCTYPE a [<!ENTITY b "c">]>\n<annotation>&b;</annotation>')
+        case "unknown encoding":
+            write(root, "spot3", '<?xml version="1.0" encoding="foo-8"?>\n<annotation/>')
+        case "wide encoding":
+            write(root, "spot3", '<?xml version="1.0" encoding="shift_jis"?>\n<annotation/>')
+        case "two annotations":
+            path = root / "Annotations" / "spot3.xml"
+            write(root, "other", path.read_text())
+            listed(root, "train", ["spot0", "spot3", "other"])
+        case "empty list":
+            listed(root, "train", [])
+        case "empty list of select":
+            listed(root, "val", [])
+        case "latin list":
+            (root / "ImageSets" / "Main" / "train.txt").write_bytes("spot0\nK\xfche\n".encode("latin-1"))
         case "number":
             annotate(root, "spot3", [("rose", (1, 1, "ten", 9))])  # type: ignore[list-item]
         case "side":
@@ -161,6 +177,12 @@ SAID = {
     "other xml": r"spot3.xml: expected <annotation>, got <svg>",
     "empty": r"spot3.xml, line 1: no XML that can be read: no element found",
     "entities": r"spot3.xml, line 1: it declares a document type.*\n.*DOCTYPE",
+    "unknown encoding": r"spot3.xml: no XML that can be read: unknown encoding: foo-8\n.*UTF-8",
+    "wide encoding": r"spot3.xml: no XML that can be read: multi-byte encodings .*\n.*UTF-8",
+    "two annotations": r"train.txt, line 3: .*spot3.xml and .*other.xml are both of .*spot3.png",
+    "empty list": r"train.txt: it names no picture",
+    "empty list of select": r"val.txt: it names no picture",
+    "latin list": r"train.txt, line 2: byte 0xfc is no UTF-8",
     "number": r"spot3.xml, line 4: expected a number as xmax, got 'ten'",
     "side": r"spot3.xml, line 2: a bndbox without ymin",
     "name": r"spot3.xml, line 3: an object without a name",
@@ -227,6 +249,25 @@ def test_a_picture_on_its_side_is_measured_as_it_is_seen(folder: Path) -> None:
     (folder / "JPEGImages" / "spot3.png").unlink()
     Image.fromarray(np.zeros((96, 72, 3), np.uint8)).save(folder / "JPEGImages" / "spot3.jpg", exif=exif)
     assert len(boxes(folder).rows()["train"]) == 4  # the annotation says 96 x 72
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 99])
+def test_an_orientation_that_means_nothing_turns_no_picture(folder: Path, orientation: int) -> None:
+    """As where the picture is decoded."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (folder / "JPEGImages" / "spot3.png").unlink()
+    Image.fromarray(np.zeros((72, 96, 3), np.uint8)).save(folder / "JPEGImages" / "spot3.jpg", exif=exif)
+    assert len(boxes(folder).rows()["train"]) == 4  # the annotation says 96 x 72
+
+
+def test_a_long_text_is_read_in_time_that_grows_with_its_length(tmp_path: Path) -> None:
+    """Half a million lines in one element, which used to be copied once a line: 25 seconds."""
+    path = tmp_path / "long.xml"
+    path.write_text("<annotation><filename>" + "x\n" * 500_000 + "</filename></annotation>")
+    begun = time.process_time()
+    assert len(str(voc_file.read(path).picture)) == 999_999
+    assert time.process_time() - begun < 5
 
 
 def test_one_picture_in_two_splits_is_found_by_its_content(folder: Path) -> None:

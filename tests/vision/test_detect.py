@@ -165,3 +165,5 @@ def test_users_point_at_pictures(task: Detect, tmp_path: Path) -> None:
     assert row.target is None
     with pytest.raises(DataError, match="is a folder"):
         task.parse([str(tmp_path)], {"labels": []})
+    with pytest.raises(DataError, match="cannot be read: File name too long"):
+        task.parse(["a" * 5000], {"labels": []})

@@ -94,6 +94,8 @@ def test_without_a_size_files_are_handed_on_as_they_are(tmp_path: Path) -> None:
     assert task.parse([str(tmp_path / "a.jpg")], {"labels": []}) == [Row(Stored(tmp_path / "a.jpg"))]
     with pytest.raises(DataError, match=r"b\.jpg: there is no such file"):
         task.parse([str(tmp_path / "b.jpg")], {"labels": []})
+    with pytest.raises(DataError, match="cannot be read: File name too long"):
+        task.parse(["a" * 5000], {"labels": []})
 
 
 def test_the_loss_is_the_sum_of_cross_entropies(task: Classify) -> None:
