@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
 from core.contract import JSON, Base, Contender, Metric, Row, Split
-from core.data.stored import Stored, readable
 from core.errors import DataError, DataWarning, EditError
 from plugins.vision import anchors, detect_contenders, options
 from plugins.vision.boxes import Matrix, areas, clipped, is_placed, moved, prediction
 from plugins.vision.detectors import Detector, Found, Losses, Truth
 from plugins.vision.geometry import image_of
-from plugins.vision.pictures import as_float
+from plugins.vision.pictures import as_float, given
 from plugins.vision.precision import MeanPrecision
 
 
@@ -165,13 +163,7 @@ class Detect:
 
     def parse(self, inputs: Sequence[str], state: State) -> list[Row]:
         """Pictures' files, for the recipe's `decode`. Raises `DataError`."""
-        for path in inputs:
-            with readable(Path(path)):
-                is_file, is_folder = Path(path).is_file(), Path(path).is_dir()
-            if not is_file:
-                what = "is a folder" if is_folder else "there is no such file"
-                raise DataError(f"{path}: {what}", "give the paths of pictures")
-        return [Row({"image": Stored(Path(path))}) for path in inputs]
+        return [Row({"image": file}) for file in given(inputs)]
 
     def metrics(self) -> list[Metric]:
         return [MeanPrecision("map50", 0.5), MeanPrecision("map")]

@@ -227,6 +227,7 @@ class Boxes(Options):
     )
     classes: list[str] | None = Field(
         None,
+        min_length=1,
         description="the classes there are; null: those that `train` shows. A box of any other is an error",
     )
     unannotated: Literal["stop", "skip", "empty"] = Field(

@@ -7,7 +7,9 @@ By convention a byte stands for the number byte / 255; `as_float` is where it be
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
@@ -16,12 +18,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.data.stored import Stored, readable
 from core.errors import ComponentError, DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Ground = Literal["black", "white"]
+
+
+def given(paths: Sequence[str]) -> list[Stored]:
+    """The pictures' files that a user names. Raises `DataError` where one is no file."""
+    for path in paths:
+        with readable(Path(path)):
+            is_file, is_folder = Path(path).is_file(), Path(path).is_dir()
+        if not (path and is_file):
+            what = "names no file" if not path else "is a folder" if is_folder else "there is no such file"
+            raise DataError(f"{path or repr(path)}: {what}", "give the paths of pictures")
+    return [Stored(Path(path)) for path in paths]
 
 
 def as_float(image: Tensor) -> Tensor:

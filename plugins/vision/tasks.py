@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from core.classification import Classification
 from core.contract import Base, Contender, Row, Split
-from core.data.stored import Stored, readable
 from core.errors import DataError
 from plugins.vision import contenders, images, options
 from plugins.vision.geometry import image_of
-from plugins.vision.pictures import as_float
+from plugins.vision.pictures import as_float, given
 
 Example = tuple[Tensor, int]
 
@@ -69,13 +68,7 @@ class Classify(Classification):
         size, values = self._options.size, self._options.values
         if size is not None:
             return [Row(torch.from_numpy(images.read(Path(path), size, values))[None]) for path in inputs]
-        for path in inputs:
-            with readable(Path(path)):
-                is_file, is_folder = Path(path).is_file(), Path(path).is_dir()
-            if not is_file:
-                what = "is a folder" if is_folder else "there is no such file"
-                raise DataError(f"{path}: {what}", "give the paths of pictures")
-        return [Row(Stored(Path(path))) for path in inputs]
+        return [Row(file) for file in given(inputs)]
 
     def trivial(self, base: Base, splits: Mapping[str, Split]) -> list[Contender]:
         return contenders.trivial(base, splits, lambda model, images: model(images))

@@ -163,6 +163,8 @@ def test_users_point_at_pictures(task: Detect, tmp_path: Path) -> None:
     (row,) = task.parse([str(file)], {"labels": []})
     assert row.inputs == {"image": Stored(file)}
     assert row.target is None
+    with pytest.raises(DataError, match="'': names no file"):
+        task.parse([""], {"labels": []})
     with pytest.raises(DataError, match="is a folder"):
         task.parse([str(tmp_path)], {"labels": []})
     with pytest.raises(DataError, match="cannot be read: File name too long"):
