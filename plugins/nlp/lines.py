@@ -77,12 +77,25 @@ class Sentences:
 def blocks(path: Path, encoding: str) -> Iterator[list[str]]:
     """A file's lines, some at a time; what stands behind the last line's end is one where it is not empty. Raises
     `DataError`."""
-    begun = ""
+    begun, number = "", 0
     for text in decoded(path, encoding):
         *lines, begun = (begun + text).split("\n")  # splitlines would also cut at U+0085
+        _refuse_other_ends(path, number, lines)
+        number += len(lines)
         yield lines
     if begun:
+        _refuse_other_ends(path, number, [begun])
         yield [begun]
+
+
+def _refuse_other_ends(path: Path, before: int, lines: Sequence[str]) -> None:
+    """Raises `DataError` where a line has a carriage return inside: the file of an old Mac would be one line."""
+    for number, line in enumerate(lines, before + 1):
+        if "\r" in line and "\r" in line.rstrip("\r"):
+            raise DataError(
+                f"{path}, line {number}: a carriage return stands inside of it; lines end with a line feed, or both",
+                "if the returns end lines, convert them: tr '\\r' '\\n' < OLD > NEW",
+            )
 
 
 def decoded(path: Path, encoding: str) -> Iterator[str]:

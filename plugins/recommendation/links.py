@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from core.errors import DataError, DataWarning
 from plugins.recommendation import options
 from plugins.recommendation.interactions import held_of_shared, held_or_streamed, part
 from plugins.recommendation.log import NAMED, Ints, Log, Mask, located, some, sorted_codes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Links:
@@ -74,10 +78,7 @@ def read(links: options.Links) -> Log:
     path = located(links.path)
     source, target = _columns(path, links)
     table = read_table(path, {source: str, target: str}, names=links.names)
-    if links.names is not None and (
-        table.column(source)[0].as_py(),
-        table.column(target)[0].as_py(),
-    ) == (source, target):
+    if links.names is not None and _begins_with_header(table.select([source, target])):
         raise DataError(
             f"{place(table, 0)}: it names the columns, and is no link",
             "remove the line, or write data.names=null",
@@ -107,6 +108,17 @@ def read(links: options.Links) -> Log:
     offsets = np.searchsorted(user[first], np.arange(len(users) + 1))
     log = Log(users, people, offsets, person[first].astype(np.int32), None, None)
     return log.kept(~itself[first])
+
+
+def _begins_with_header(table: pa.Table) -> bool:
+    """Whether the first row has the columns' names, or no number in a table that is else of numbers."""
+    import pyarrow.compute as pc
+
+    first = [column[0].as_py() for column in table.columns]
+    if first == table.column_names:
+        return True
+    numbers = [pc.utf8_is_digit(column.slice(1)) for column in table.columns]
+    return not any(map(str.isdigit, first)) and all(pc.all(one).as_py() for one in numbers)
 
 
 def _columns(path: Path, links: options.Links) -> tuple[str, str]:

@@ -160,6 +160,19 @@ def test_empty_lines_are_left_out_where_the_recipe_says_so(tmp_path: Path, form:
     )
 
 
+def test_lines_that_end_with_returns_alone_are_refused(tmp_path: Path) -> None:
+    """They would be one long sentence. Before a line feed, a return is part of the end."""
+    begin = lines(tmp_path, "rows")
+    for ending in ("en", "de"):
+        path = Path(f"{begin}.{ending}")
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert sum(map(len, pairs(begin).values())) == len(ROWS)
+    path.write_bytes(path.read_bytes().replace(b"\r\n", b"\r"))
+    with pytest.raises(DataError, match=r"rows.de, line 1: a carriage return stands inside") as caught:
+        pairs(begin)
+    assert "convert them" in caught.value.hint
+
+
 def test_a_name_that_no_encoding_can_have_is_refused(tmp_path: Path) -> None:
     """One with a null character, which Python does not even look for."""
     with pytest.raises(DataError, match="there is no encoding"):

@@ -103,9 +103,11 @@ def test_links_to_oneself_and_repeated_ones_are_left_out_and_told_with_their_lin
 
 def test_a_header_where_none_is_expected_is_refused(path: Path) -> None:
     """The line of the columns' names is no link of somebody called so."""
-    path.write_text("trustor trustee trust\n" + path.read_text())
-    with pytest.raises(DataError, match=r"line 1: it names the columns, and is no link\n.*names=null"):
-        rows(path)
+    numbers = "".join(f"{i} {j} 1\n" for i in range(5) for j in range(5) if i != j)
+    for content in (f"trustor trustee trust\n{path.read_text()}", f"user friend value\n{numbers}"):
+        path.write_text(content)
+        with pytest.raises(DataError, match=r"line 1: it names the columns, and is no link\n.*names=null"):
+            rows(path)
 
 
 def test_a_table_with_a_header_names_its_columns(tmp_path: Path) -> None:
