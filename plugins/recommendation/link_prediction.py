@@ -18,7 +18,7 @@ from plugins.recommendation.diversity import COVERAGE, DISTANCE, NOVELTY
 from plugins.recommendation.graph import Graph
 from plugins.recommendation.log import some
 from plugins.recommendation.ranking import MRR, NDCG, RECALL
-from plugins.recommendation.tasks import NONE, PAD, Ranking, asked
+from plugins.recommendation.tasks import NONE, Ranking, asked, padded
 
 
 class State(TypedDict):
@@ -98,16 +98,14 @@ class LinkPrediction:
         return self._kept[1]
 
     def collate(self, examples: Sequence[Example], rng: torch.Generator) -> Batch:
-        """Dense, with targets filled up with `PAD`."""
+        """Dense; targets as `tasks.padded`."""
         people = torch.stack([example.person for example in examples])
         linked = torch.zeros(len(examples), examples[0].people)
         linked[_owners([e.history for e in examples]), torch.cat([e.history for e in examples])] = 1.0
         histories = linked.clone()
         known = people != NONE
         histories[torch.arange(len(examples))[known], people[known]] = 1.0
-        targets = nn.utils.rnn.pad_sequence(
-            [example.targets for example in examples], batch_first=True, padding_value=PAD
-        )
+        targets = padded([example.targets for example in examples])
         positives = torch.zeros_like(linked)
         row, column = (targets >= 0).nonzero(as_tuple=True)
         positives[row, targets[row, column]] = 1.0

@@ -100,16 +100,14 @@ class Recommend:
 
     def collate(self, examples: Sequence[Example], rng: torch.Generator) -> Batch:
         """Dense histories, and targets filled up with `PAD`."""
-        lengths = torch.tensor([len(example.history) for example in examples])
+        lengths = torch.tensor([example.history.numel() for example in examples])
         histories = torch.zeros(len(examples), examples[0].items)
         owner = torch.arange(len(examples)).repeat_interleave(lengths)
         histories[owner, torch.cat([example.history for example in examples])] = 1.0
         return {
             "histories": histories,
             "positives": histories,
-            "targets": nn.utils.rnn.pad_sequence(
-                [example.targets for example in examples], batch_first=True, padding_value=PAD
-            ),
+            "targets": padded([example.targets for example in examples]),
             "several": torch.tensor([example.several for example in examples]),
             "seed": torch.randint(2**62, (), generator=rng),
         }
@@ -165,6 +163,13 @@ class Recommend:
         train = splits[TRAIN]
         items = self.fit(train.rows, {"items": train.state["items"]})["items"]
         return contenders.trivial(base, train, splits[SELECT].rows, items)
+
+
+def padded(targets: Sequence[Tensor]) -> Tensor:
+    """(rows, most) int64, filled up with `PAD`. In training there are none, and the library is slow to find out."""
+    if not any(map(Tensor.numel, targets)):
+        return torch.empty(len(targets), 0, dtype=torch.int64)
+    return nn.utils.rnn.pad_sequence(list(targets), batch_first=True, padding_value=PAD)
 
 
 def asked(targets: Tensor, several: Tensor) -> list[int | list[int | None] | None]:
