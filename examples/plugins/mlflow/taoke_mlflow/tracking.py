@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -31,9 +32,16 @@ def environment(**changes: str) -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
-def file_store_allowed() -> AbstractContextManager[None]:
-    """MLflow asks for consent in the environment to keep runs in files."""
-    return environment(MLFLOW_ALLOW_FILE_STORE="true")
+@contextmanager
+def file_store_allowed() -> Iterator[None]:
+    """MLflow asks for consent in the environment to keep runs in files, and draws an experiment's number from Python's
+    generator, which is as it was afterwards."""
+    state = random.getstate()
+    try:
+        with environment(MLFLOW_ALLOW_FILE_STORE="true"):
+            yield
+    finally:
+        random.setstate(state)
 
 
 # When it is imported, MLflow puts the name of its session there, and starts a thread that reports its use to its makers
