@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,20 +10,7 @@ import pytest
 from core.recipe.files import override
 from core.testing import CHECKS, check_plugin
 from core.testing.host import RECIPE
-
-
-def _broken() -> ModuleType:
-    path = Path(__file__).with_name("broken.py")
-    spec = importlib.util.spec_from_file_location("taoke_tests_broken", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-broken = _broken()
+from tests.contract import broken
 
 
 def written(folder: Path, name: str) -> tuple[Path, dict[str, Any]]:

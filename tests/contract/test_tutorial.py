@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from core.scaffold import new
-
-
-def _tutorial() -> ModuleType:
-    path = Path(__file__).with_name("tutorial.py")
-    spec = importlib.util.spec_from_file_location("taoke_tests_tutorial", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tutorial = _tutorial()
+from tests.contract import tutorial
 
 PAGE = """
 ```console
