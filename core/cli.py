@@ -157,13 +157,15 @@ def run(
     plugin_file: PluginFile = None,
     strict: Strict = False,
     workers: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--workers",
             min=0,
-            help="Processes that make batches ahead of time, of streamed or augmented data; they change no bit.",
+            help="Processes that make batches ahead of time, of streamed or augmented data; they change no bit."
+            " By default one where data is augmented.",
+            show_default=False,
         ),
-    ] = 0,
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Adapt a base to a task, judge the result, and seal it."""

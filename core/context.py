@@ -79,11 +79,12 @@ class Context:
     nothing is written; `stage` and `step` (of `steps`) say where the run is; `contender` says whose
     training is under way, `adapted` or `scratch`; `lr` is the schedule's rate at this step, `gradient` what the updater
     says of the gradients of the last one, if it does; `ended` is empty until the run is over, and then says how:
-    `done`, `failed` or `interrupted`. `workers` is how many processes make batches ahead of time; it changes no bit.
+    `done`, `failed` or `interrupted`. `workers` is how many processes make batches ahead of time, None the
+    core's choice; it changes no bit.
     """
 
     def __init__(
-        self, resolved: Resolved, device: torch.device, progress: Progress, *, workers: int = 0
+        self, resolved: Resolved, device: torch.device, progress: Progress, *, workers: int | None = None
     ) -> None:
         self.name = resolved.name
         self.recipe = resolved.recipe

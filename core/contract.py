@@ -67,6 +67,10 @@ class Row:
     group: str | None = None
     id: str = ""
 
+    def with_inputs(self, inputs: Any) -> Row:
+        """The row with other inputs: what a transform returns. (`dataclasses.replace` takes four times as long.)"""
+        return Row(inputs, self.target, self.group, self.id)
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -142,7 +146,7 @@ class Transform(Protocol):
         """What the transform learns from the `train` rows, as they leave the transforms before it."""
 
     def apply(self, row: Row, state: JSON, rng: torch.Generator) -> Row:
-        """A new row (`dataclasses.replace`); `row` itself stays as it is. `rng` is the only source of
+        """A new row (`row.with_inputs`); `row` itself stays as it is. `rng` is the only source of
         randomness."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
@@ -35,7 +34,12 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 @torch.no_grad()
 def predict(
-    task: Task, model: nn.Module, split: Split, device: torch.device, batch_size: int, workers: int = 0
+    task: Task,
+    model: nn.Module,
+    split: Split,
+    device: torch.device,
+    batch_size: int,
+    workers: int | None = None,
 ) -> list[Prediction]:
     """One prediction an example of `split`, in its order; `model` is in eval mode and on `device`. Of streamed
     examples, `workers` processes make the batches."""
@@ -48,7 +52,7 @@ def predict(
         return task.collate(examples, generator(0, "predict", i))
 
     predictions: list[Prediction] = []
-    workers = workers if is_streamed(split.examples) else 0
+    workers = workers or 0 if is_streamed(split.examples) else 0
     for ready in made(batch, -(-len(split.examples) // batch_size), workers):
         moved = to_device(ready, device)
         predictions += task.predict(model, moved, split.state)
@@ -86,7 +90,7 @@ def example_lengths(task: Task, examples: Sequence[Any]) -> torch.Tensor | None:
 def without_inputs(rows: Sequence[Row]) -> Sequence[Row]:
     """The rows as `complete` needs them: held, and of streamed ones, which are read once for that, the inputs left
     aside."""
-    return [replace(row, inputs=None) for row in rows] if is_streamed(rows) else rows
+    return [row.with_inputs(None) for row in rows] if is_streamed(rows) else rows
 
 
 def complete(predictions: Sequence[Prediction], rows: Sequence[Row], contender: str) -> list[dict[str, JSON]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -43,6 +45,22 @@ def made(make: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
         if isinstance(item, _Failed):
             raise item.error
         yield item
+
+
+ROOM = 2**30
+"""Bytes of shared memory, through which batches come: a container has 64 MiB by default, and a process that finds none
+left is killed."""
+
+
+def beside(chosen: int | None, augmented: int) -> int:
+    """Worker processes that make an epoch's batches while the model learns: as many as the user chose, or else one,
+    where a thousand examples or more are augmented. None for few, which are made sooner than a process, nor where
+    forking is not the system's usual way."""
+    if chosen is not None:
+        return chosen
+    shared = Path("/dev/shm")  # noqa: S108 (nothing is written there by us)
+    forks = sys.platform == "linux" and shared.is_dir() and shutil.disk_usage(shared).free >= ROOM
+    return 1 if forks and augmented >= 1000 else 0
 
 
 def spare(count: int) -> int:

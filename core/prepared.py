@@ -56,11 +56,11 @@ class Pipeline:
     def augments(self) -> bool:
         return any(step.transform.random for step in self.steps)
 
-    def apply(self, rows: Sequence[Row], workers: int = 0) -> Sequence[Row]:
+    def apply(self, rows: Sequence[Row], workers: int | None = None) -> Sequence[Row]:
         """The rows after every deterministic transform: a list of a list, else streamed."""
         return self.finish(self.begin(rows, workers))
 
-    def begin(self, rows: Sequence[Row], workers: int = 0) -> Begun:
+    def begin(self, rows: Sequence[Row], workers: int | None = None) -> Begun:
         """The rows after the transforms whose result is kept. Of a list: all before the first random one, in
         memory. Of streamed rows: all up to the last slow one of these, on disk (`core.data.cache`)."""
         lead = next((i for i, step in enumerate(self.steps) if step.transform.random), len(self.steps))
@@ -100,7 +100,7 @@ WRITTEN = 4 * 2**20
 """Bytes that are written to the cache at a time, about: each time, the disk is waited for."""
 
 
-def on_disk(rows: Sequence[Row], steps: Sequence[Fitted], workers: int) -> Sequence[Row]:
+def on_disk(rows: Sequence[Row], steps: Sequence[Fitted], workers: int | None) -> Sequence[Row]:
     """Streamed rows after `steps`, each made once and kept in the cache under its content; read from there.
 
     Where the cache would take more than half of what is free on its disk, nothing is kept and every reading makes
@@ -112,7 +112,7 @@ def on_disk(rows: Sequence[Row], steps: Sequence[Fitted], workers: int) -> Seque
         return row.id.partition("-")[0]
 
     missing = store.missing(key(row) for row in rows)
-    workers = workers or spare(len(missing))
+    workers = spare(len(missing)) if workers is None else workers
     size = 64
     rng = torch.Generator()
 
@@ -145,7 +145,7 @@ def on_disk(rows: Sequence[Row], steps: Sequence[Fitted], workers: int) -> Seque
     def read(index: int) -> Row:
         row = rows[index]
         try:
-            return replace(row, inputs=store.get(key(row)))
+            return row.with_inputs(store.get(key(row)))
         except KeyError:  # somebody has deleted the cache
             return made_anew(index)
 

@@ -121,7 +121,8 @@ class Identified(Lazy[Row]):
 
     def _row(self, index: int) -> Row:
         place = index if self._places is None else int(self._places[index])
-        return replace(self._source[place], id=f"{self._digests[place]:016x}-{self._ordinals[place]}")
+        row = self._source[place]
+        return Row(row.inputs, row.target, row.group, f"{self._digests[place]:016x}-{self._ordinals[place]}")
 
 
 def _ordinals(digests: NDArray[np.uint64]) -> NDArray[np.int32]:

@@ -40,7 +40,7 @@ def run(
     plugin_files: Sequence[str | Path] = (),
     strict: bool = False,
     quiet: bool = False,
-    workers: int = 0,
+    workers: int | None = None,
     **overrides: Any,
 ) -> Run:
     """Adapt a base to a task and judge the result.
@@ -54,6 +54,7 @@ def run(
         strict: an observer that fails ends the run, instead of being switched off.
         quiet: show no progress.
         workers: processes that make batches ahead of time, of streamed or augmented data; they change no bit.
+            None: one where data is augmented.
         overrides: changes to the recipe: `seed=1`, `fine_tune={"lr": 0.01}`, or `**{"fine_tune.lr": 0.01}`.
 
     Returns:
@@ -70,7 +71,7 @@ def run(
     return execute(resolved, out=Path(out), device=device, quiet=quiet, workers=workers)
 
 
-def execute(resolved: Resolved, *, out: Path, device: str, quiet: bool, workers: int = 0) -> Run:
+def execute(resolved: Resolved, *, out: Path, device: str, quiet: bool, workers: int | None = None) -> Run:
     """As `run`, for a recipe that is already resolved."""
     context = Context(resolved, pick_device(device), Progress(quiet=quiet), workers=workers)
     with (

@@ -17,7 +17,7 @@ from core.data.rows import is_streamed
 from core.errors import ContractError, RecipeError, TrainingError
 from core.evidence.scores import metric_named, score
 from core.inference import complete, example_lengths, to_device, without_inputs
-from core.loading import made
+from core.loading import beside, made
 from core.seeds import derive_seed, generator, seed_torch
 
 
@@ -237,7 +237,8 @@ def _batches(
         examples = [augment(j, epoch) for j in chosen] if augment else [ready[j] for j in chosen]
         return task.collate(examples, generator(seed, "collate", epoch, i))
 
-    workers = context.workers if augment or is_streamed(ready) else 0
+    chosen = context.workers if augment or is_streamed(ready) else 0
+    workers = beside(chosen, augmented=len(ready) if augment else 0)
     for made_batch in made(batch, math.ceil(len(ready) / size), workers):
         yield to_device(made_batch, context.device) if elsewhere else made_batch
 

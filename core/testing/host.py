@@ -119,7 +119,7 @@ class Centre:
         return [sum(row.inputs[i] for row in rows) / len(rows) for i in range(2)]
 
     def apply(self, row: Row, state: JSON, rng: torch.Generator) -> Row:
-        return replace(row, inputs=[value - mean for value, mean in zip(row.inputs, state, strict=True)])
+        return row.with_inputs([value - mean for value, mean in zip(row.inputs, state, strict=True)])
 
 
 class Jitter:

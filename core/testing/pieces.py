@@ -74,7 +74,7 @@ def transforms(trial: Trial) -> None:
         one, other, another = (_applied(step, rows, seed) for seed in (0, 0, 1))
         if [content_digest(row.inputs) for row in rows] != before:
             raise Violation(
-                f"the transform {step.name} changes the row it is given: make a new one (dataclasses.replace)"
+                f"the transform {step.name} changes the row it is given: make a new one (`row.with_inputs`)"
             )
         if not all(isinstance(row, Row) for row in one):
             raise Violation(f"the transform {step.name} gives what is no Row")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -22,7 +21,7 @@ class TextTransform:
         return None
 
     def apply(self, row: Row, state: JSON, rng: torch.Generator) -> Row:
-        return replace(row, inputs={**row.inputs, "text": self.changed(row.inputs["text"])})
+        return row.with_inputs({**row.inputs, "text": self.changed(row.inputs["text"])})
 
     def changed(self, text: str) -> str:
         raise NotImplementedError

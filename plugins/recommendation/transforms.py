@@ -104,7 +104,7 @@ class TimeBins:
             bins = [bisect_right(state["edges"], time) for time in times]
         else:
             bins = [max(0, int((time - state["begin"]) // state["seconds"])) for time in times]
-        row = replace(row, inputs={**row.inputs, "times": bins})
+        row = row.with_inputs({**row.inputs, "times": bins})
         if self._options.keep is None or not bins:
             return row
         first = max(bins) - self._options.keep + 1
@@ -117,4 +117,4 @@ def filtered(row: Row, keep: Sequence[bool]) -> Row:
     for key in ("history", *BESIDE):
         if key in inputs:
             inputs[key] = [value for value, stays in zip(inputs[key], keep, strict=True) if stays]
-    return replace(row, inputs=inputs)
+    return row.with_inputs(inputs)

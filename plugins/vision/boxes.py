@@ -14,7 +14,6 @@ A box is (left, upper, right, lower).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -98,7 +97,7 @@ def is_placed(inputs: Any) -> bool:
 def with_image(row: Row, image: Tensor, matrix: Matrix | None = None) -> Row:
     """The row with another image; `matrix` takes a point of the one before to it, None where no pixel has moved."""
     inputs = row.inputs
-    if not is_placed(inputs):
-        return replace(row, inputs=image)
+    if isinstance(inputs, Tensor) or not is_placed(inputs):  # the first is asked in a tenth of the time
+        return row.with_inputs(image)
     placed = inputs["matrix"] if matrix is None else after(inputs["matrix"], matrix)
-    return replace(row, inputs={**inputs, "image": image, "matrix": placed})
+    return row.with_inputs({**inputs, "image": image, "matrix": placed})

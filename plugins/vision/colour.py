@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -66,7 +65,7 @@ class RandAugment(_Random):
         self._transform = v2.RandAugment(num_ops=options.operations, magnitude=options.magnitude)
 
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
-        return replace(row, inputs=_with(self._transform, _unplaced(row, "rand_augment"), rng))
+        return row.with_inputs(_with(self._transform, _unplaced(row, "rand_augment"), rng))
 
 
 class TrivialAugment(_Random):
@@ -79,7 +78,7 @@ class TrivialAugment(_Random):
         self._transform = v2.TrivialAugmentWide()
 
     def apply(self, row: Row, state: None, rng: torch.Generator) -> Row:
-        return replace(row, inputs=_with(self._transform, _unplaced(row, "trivial_augment"), rng))
+        return row.with_inputs(_with(self._transform, _unplaced(row, "trivial_augment"), rng))
 
 
 def _unplaced(row: Row, transform: str) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -53,9 +52,9 @@ class Decode(_Unfitted):
             )
         image = pictures.decode(file.read(), file.path, self._channels, self._ground)
         if not placed:
-            return replace(row, inputs=image)
+            return row.with_inputs(image)
         size = [image.shape[-1], image.shape[-2]]
-        return replace(row, inputs={"image": image, "matrix": [list(line) for line in SAME], "size": size})
+        return row.with_inputs({"image": image, "matrix": [list(line) for line in SAME], "size": size})
 
 
 class Resize(_Unfitted):
@@ -221,20 +220,18 @@ class Erase(_Unfitted):
 def window(image: Tensor, top: int, left: int, size: Size) -> Tensor:
     """The pixels (channels, *size) from (top, left) on, either of which may lie outside: black there."""
     height, width = image.shape[-2:]
-    to_height, to_width = size
-    if top >= 0 and left >= 0 and top + to_height <= height and left + to_width <= width:
-        return image[:, top : top + to_height, left : left + to_width]
-    cut = image.new_zeros((image.shape[0], to_height, to_width))
-    y0, y1 = max(top, 0), min(top + to_height, height)
-    x0, x1 = max(left, 0), min(left + to_width, width)
-    if y0 < y1 and x0 < x1:
-        cut[:, y0 - top : y1 - top, x0 - left : x1 - left] = image[:, y0:y1, x0:x1]
-    return cut
+    bottom, right = top + size[0], left + size[1]
+    if bottom <= 0 or right <= 0 or top >= height or left >= width:
+        return image.new_zeros((image.shape[0], *size))
+    # What is padded by less than nothing is cut.
+    return functional.pad(image, (-left, right - width, -top, bottom - height))
 
 
 def image_of(row: Row, transform: str) -> Tensor:
     """The row's image. Raises `DataError` where it is still a file."""
-    image: Any = row.inputs["image"] if is_placed(row.inputs) else row.inputs
+    image: Any = row.inputs
+    if not isinstance(image, Tensor) and is_placed(image):
+        image = image["image"]
     if isinstance(image, Tensor):
         return image
     raise DataError(

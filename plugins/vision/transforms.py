@@ -119,22 +119,24 @@ def _statistics(subtract: Tensor, divide: Tensor, transform: str) -> Statistics:
 
 def _applied(row: Row, state: Statistics, transform: str) -> Row:
     image = image_of(row, transform)
-    subtract, divide = tuple(state["subtract"]), tuple(state["divide"])
+    of_bytes = image.dtype == torch.uint8
+    subtract, divide = _columns(tuple(state["subtract"]), tuple(state["divide"]), of_bytes)
     if len(subtract) not in (1, image.shape[0]):
         raise DataError(
             f"{transform}: its statistics are of {len(subtract)} channels, the image has {image.shape[0]}",
             f"give `decode` the option `channels: {len(subtract)}`",
         )
-    if image.dtype == torch.uint8:
-        subtract, divide = (tuple(255 * number for number in numbers) for numbers in (subtract, divide))
-        return with_image(row, image.float().sub_(_column(subtract)).div_(_column(divide)))
-    return with_image(row, (image - _column(subtract)) / _column(divide))
+    return with_image(row, (image - subtract).div_(divide))
 
 
 @lru_cache(maxsize=16)
-def _column(numbers: tuple[float, ...]) -> Tensor:
-    """(channels, 1, 1). Cached, since making the tensors would take longer than the arithmetic does."""
-    return torch.tensor(numbers)[:, None, None]
+def _columns(subtract: tuple[float, ...], divide: tuple[float, ...], of_bytes: bool) -> tuple[Tensor, Tensor]:
+    """Each (channels, 1, 1), times 255 for bytes. Cached, since making the tensors would take longer than the
+    arithmetic does."""
+    factor = 255 if of_bytes else 1
+    columns = (torch.tensor([factor * number for number in numbers]) for numbers in (subtract, divide))
+    of_subtract, of_divide = (column[:, None, None] for column in columns)
+    return of_subtract, of_divide
 
 
 class Affine:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections import namedtuple
 
 import numpy as np
 import pytest
 
 from core.errors import ContractError
-from core.loading import made, spare
+from core.loading import ROOM, beside, made, spare
 
 
 class OddError(Exception):
@@ -73,3 +74,18 @@ def test_processes_are_worth_their_start_for_many_things_alone():
     """A few are made sooner without."""
     assert spare(999) == 0
     assert spare(1000) >= 0
+
+
+def test_one_worker_augments_where_the_user_says_nothing(monkeypatch):
+    """Beside the model, which would wait for it; but not where a process takes longer, or where batches would not fit
+    into the memory that processes share, as in most containers."""
+    used = namedtuple("usage", "free")
+    monkeypatch.setattr("core.loading.sys.platform", "linux")
+    monkeypatch.setattr("core.loading.Path.is_dir", lambda self: True)
+    monkeypatch.setattr("core.loading.shutil.disk_usage", lambda path: used(ROOM))
+    assert (beside(None, 999), beside(None, 1000)) == (0, 1)
+    assert (beside(0, 1000), beside(3, 1)) == (0, 3)
+    monkeypatch.setattr("core.loading.shutil.disk_usage", lambda path: used(64 * 2**20))
+    assert beside(None, 1000) == 0
+    monkeypatch.setattr("core.loading.sys.platform", "darwin")
+    assert (beside(None, 1000), beside(2, 1000)) == (0, 2)

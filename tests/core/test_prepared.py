@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -39,7 +38,7 @@ class Add:
         return 1
 
     def apply(self, row, state, rng):
-        return replace(row, inputs=row.inputs + state)
+        return row.with_inputs(row.inputs + state)
 
 
 class Noise(Add):
@@ -48,7 +47,7 @@ class Noise(Add):
     random: ClassVar[bool] = True
 
     def apply(self, row, state, rng):
-        return replace(row, inputs=row.inputs + 1000 * float(torch.rand(1, generator=rng)))
+        return row.with_inputs(row.inputs + 1000 * float(torch.rand(1, generator=rng)))
 
 
 def test_pipeline_applies_deterministic_transforms_in_order_and_leaves_the_random_out():

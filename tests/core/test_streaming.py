@@ -41,7 +41,7 @@ class Slow:
     def apply(self, row, state, rng):
         with open(os.environ["APPLIED"], "a") as file:
             file.write(row.id + "\\n")
-        return replace(row, inputs=[value * 2 for value in row.inputs])
+        return row.with_inputs([value * 2 for value in row.inputs])
 
 @hookimpl
 def taoke_register():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -52,7 +51,7 @@ class LogSpectrogram:
         log = log.clamp(min=float(log.max()) - FLOOR)
         log = (log - log.mean()) / (log.std() + 1e-5)
         behind = (0, FRAMES - log.shape[1])
-        return replace(row, inputs=functional.pad(log, behind, value=float(log.min())))
+        return row.with_inputs(functional.pad(log, behind, value=float(log.min())))
 
 
 class Shift:
@@ -68,4 +67,4 @@ class Shift:
 
     def apply(self, row: Row, state: JSON, rng: torch.Generator) -> Row:
         by = int(torch.randint(-self._frames, self._frames + 1, (), generator=rng))
-        return replace(row, inputs=row.inputs.roll(by, 1))
+        return row.with_inputs(row.inputs.roll(by, 1))
