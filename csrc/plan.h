@@ -34,7 +34,8 @@ struct TaokeChunk {
 
 // The kernels of one instruction set.
 struct TaokeKernels {
-  double (*squares)(const TaokeTensor&, int64_t from, int64_t to);
+  // One sum a chunk.
+  void (*squares)(const TaokeTensor*, const TaokeChunk*, int64_t chunks, double* partial);
   void (*update)(TaokeRule, const TaokeTensor&, const TaokeCoefficients&, int64_t from, int64_t to, bool zero);
 };
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,8 @@ Step = Callable[[], None]
 @dataclass(frozen=True)
 class Case:
     """`traffic` is the least number of bytes a parameter that have to move; `clip` and `more` (pull, average, gradients
-    cleared) say what the step does besides AdamW's update."""
+    cleared) say what the step does besides AdamW's update. With `batch`, forward and backward of a model for as many
+    examples belong to what is timed."""
 
     name: str
     shapes: tuple[int, ...]
@@ -25,6 +27,7 @@ class Case:
     more: bool = True
     state: str = "float32"
     device: str = "cpu"
+    batch: int = 0
 
     @property
     def size(self) -> int:
@@ -50,6 +53,19 @@ class Case:
     def starts(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Where the pull goes to."""
         return [parameter.detach() + 0.1 for parameter in parameters]
+
+
+def wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def seconds(step: Step, device: str) -> float:
+    wait(device)
+    began = time.perf_counter()
+    step()
+    wait(device)
+    return time.perf_counter() - began
 
 
 def cases(millions: int, device: str) -> list[Case]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import statistics
-import time
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -16,8 +15,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks import setting_of_this_run
-from benchmarks.update import deepspeed_cpu, ours, torch_compiled, torch_default, torch_fused
-from benchmarks.update.cases import Case, Step, cases
+from benchmarks.update import deepspeed_cpu, finetune, ours, torch_compiled, torch_default, torch_fused
+from benchmarks.update.cases import Case, Step, cases, seconds
 from core.optim import native
 
 RIVALS: Mapping[str, Any] = {
@@ -64,19 +63,6 @@ def verify(case: Case, modules: Mapping[str, Any]) -> None:
             raise AssertionError(f"{case.name}: {name} does not compute what {OURS} does")
 
 
-def wait(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize(device)
-
-
-def seconds(step: Step, device: str) -> float:
-    wait(device)
-    began = time.perf_counter()
-    step()
-    wait(device)
-    return time.perf_counter() - began
-
-
 def bandwidth(size: int, device: str) -> Iterator[float]:
     """GB/s of a sum in place: two streams read, one written, again and again."""
     one, other = torch.ones(size, device=device), torch.ones(size, device=device)
@@ -112,6 +98,7 @@ def timed(case: Case, modules: Mapping[str, Any], rounds: int) -> tuple[dict[str
 
 
 def rows(case: Case, found: Mapping[str, list[float]], widths: list[float]) -> Iterator[dict[str, Any]]:
+    """Without `widths`, no part of a bandwidth."""
     mine = statistics.median(found[OURS])
     for name, times in found.items():
         low, middle, high = statistics.quantiles(times, n=4)
@@ -122,7 +109,7 @@ def rows(case: Case, found: Mapping[str, list[float]], widths: list[float]) -> I
             "ms": round(middle * 1e3, 4),
             "spread": [round(low * 1e3, 4), round(high * 1e3, 4)],
             "gb_per_s": round(speed, 2),
-            "share": round(speed / statistics.median(widths), 3),
+            "share": round(speed / statistics.median(widths), 3) if widths else None,
             "ratio": round(middle / mine, 3),
         }
 
@@ -147,8 +134,13 @@ def measure(millions: int, rounds: int, *, compiled: bool, device: str) -> dict[
                 made[-1].pop(key)
         found += made
         gc.collect()
+    for case in finetune.cases(device):
+        modules = {OURS: ours, "torch, fused AdamW": torch_fused}
+        finetune.verify(case, modules)
+        found += rows(case, finetune.timed(case, modules, rounds), [])
     return {
         **setting_of_this_run(),
+        "lacking": finetune.LACKING,
         "device": device if device == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "isa": native.isa(),
@@ -167,9 +159,11 @@ def render(console: Console, document: Mapping[str, Any]) -> None:
             f"{row['ms']:.3f}",
             f"{low} to {high}" if low else "",
             str(row.get("gb_per_s", "")),
-            f"{row['share']:.0%}" if "share" in row else "",
+            f"{row['share']:.0%}" if row.get("share") else "",
             f"{row['ratio']:.2f}",
         )
     console.print(table)
+    if document["lacking"]:
+        console.print(f"no fine-tuning: not installed: {', '.join(document['lacking'])}")
     said = [document[key] for key in ("machine", "device", "threads", "isa", "load")]
     console.print("{}, on {}, {} threads, {}, load {}".format(*said))

@@ -160,7 +160,7 @@ class Native:
 
     def fits(self) -> bool:
         """Whether the parameters are still where they were."""
-        return [parameter.data_ptr() for parameter in self._parameters] == self._addresses
+        return list(map(Tensor.data_ptr, self._parameters)) == self._addresses
 
     def squares(self, gradients: list[Tensor | None], *, needed: bool, stay: bool) -> float:
         """Take this step's gradients, and the sum of their squares, in double; 0 where it is not needed. Those that
@@ -186,10 +186,10 @@ class Native:
             if not (self._seen and all(map(is_, gradients, self._seen))):
                 if [gradient.dtype for gradient in gradients] != self._dtypes:
                     return None
-                if False in [gradient.is_contiguous() for gradient in gradients]:
+                if not all(map(Tensor.is_contiguous, gradients)):
                     return None
-            return [gradient.data_ptr() for gradient in gradients]
-        except (AttributeError, RuntimeError):  # None, and sparse tensors, have none of these
+            return list(map(Tensor.data_ptr, gradients))  # half the time of a loop
+        except (AttributeError, RuntimeError, TypeError):  # None, and sparse tensors, have none of these
             return None
 
     def _laid_out(self, gradients: list[Tensor | None]) -> list[Tensor | None]:

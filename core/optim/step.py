@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, ClassVar, Literal, overload
 
 import torch
@@ -294,8 +295,6 @@ class Stepping(Optimizer):
             moving = [i for i in moving if gradients[i] is not None]
             parameters, states = [parameters[i] for i in moving], [states[i] for i in moving]
         rows, table = self._table(states, moving)
-        for state in states:
-            state["step"] += 1
         clear = self.zero_grads
         if self._native is not None:
             clear = self._native.update(table, rows, scale, parameters, zero=self.zero_grads)
@@ -310,15 +309,19 @@ class Stepping(Optimizer):
     def _table(
         self, states: Sequence[dict[str, Any]], moving: Sequence[int]
     ) -> tuple[list[int] | None, list[tuple[Hyper, int]]]:
-        """Which entry of a table is whose, and the table: hyper-parameters and step. Usually all parameters of a group
-        have taken as many steps: None, and the entries are the groups."""
-        taken = [state["step"] for state in states]
-        if len(set(taken)) == 1:
-            return None, [(self._hyper(group, taken[0] + 1), taken[0] + 1) for group in self.param_groups]
+        """Count the step. Which entry of a table is whose, and the table: hyper-parameters and step. Usually all
+        parameters of a group have taken as many steps: None, and the entries are the groups."""
+        taken = list(map(itemgetter("step"), states))
+        if taken and taken.count(taken[0]) == len(taken):
+            step = taken[0] + 1
+            for state in states:
+                state["step"] = step
+            return None, [(self._hyper(group, step), step) for group in self.param_groups]
         places: dict[tuple[int, int], int] = {}
         rows = [0] * len(self._states)
-        for i, steps in zip(moving, taken, strict=True):
-            rows[i] = places.setdefault((self._groups[i], steps + 1), len(places))
+        for i, state in zip(moving, states, strict=True):
+            state["step"] += 1
+            rows[i] = places.setdefault((self._groups[i], state["step"]), len(places))
         return rows, [(self._hyper(self.param_groups[number], step), step) for number, step in places]
 
     def _refuse_what_came_later(self) -> None:

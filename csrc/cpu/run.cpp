@@ -47,7 +47,7 @@ struct Shares {
   template <class Work>
   void run(int64_t elements, const Work& work) {
     if (elements < SERIAL) {
-      for (int64_t i = 0; i < chunks; ++i) work(i);
+      work(0, chunks);
       return;
     }
     Call<Work> call{this, &work};
@@ -78,8 +78,7 @@ struct Shares {
       for (;;) {
         const int64_t from = begin + (next[whose].chunk.fetch_add(1, std::memory_order_relaxed) + 1) * STRIDE;
         if (from >= end) break;
-        const int64_t to = from + STRIDE < end ? from + STRIDE : end;
-        for (int64_t i = from; i < to; ++i) work(i);
+        work(from, from + STRIDE < end ? from + STRIDE : end);
       }
     }
   }
@@ -89,9 +88,8 @@ struct Shares {
 
 double taoke_squares(const TaokeKernels& kernels, const TaokeTensor* tensors, const TaokeChunk* chunks, int64_t count,
                      int64_t elements, double* partial) {
-  Shares(count).run(elements, [&](int64_t i) {
-    const TaokeTensor& t = tensors[chunks[i].tensor];
-    partial[i] = t.grad ? kernels.squares(t, chunks[i].from, chunks[i].to) : 0.0;
+  Shares(count).run(elements, [&](int64_t from, int64_t to) {
+    kernels.squares(tensors, chunks + from, to - from, partial + from);
   });
   double sum = 0.0;
   for (int64_t i = 0; i < (MUTANT(20) ? count - 1 : count); ++i) sum += partial[i];
@@ -101,8 +99,10 @@ double taoke_squares(const TaokeKernels& kernels, const TaokeTensor* tensors, co
 void taoke_update(const TaokeKernels& kernels, TaokeRule rule, const TaokeTensor* tensors,
                   const TaokeCoefficients* coefficients, const TaokeChunk* chunks, int64_t count, int64_t elements,
                   bool zero) {
-  Shares(count).run(elements, [&](int64_t i) {
-    const TaokeTensor& t = tensors[chunks[i].tensor];
-    if (t.grad) kernels.update(rule, t, coefficients[t.group], chunks[i].from, chunks[i].to, zero);
+  Shares(count).run(elements, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) {
+      const TaokeTensor& t = tensors[chunks[i].tensor];
+      if (t.grad) kernels.update(rule, t, coefficients[t.group], chunks[i].from, chunks[i].to, zero);
+    }
   });
 }

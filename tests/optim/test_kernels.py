@@ -443,6 +443,23 @@ def test_bits_do_not_depend_on_threads(use_isa, kept):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_norm_counts_each_gradient_once_wherever_chunks_end(use_isa, isa):
+    """Whole chunks are read several at a time, not across tensors of two types, missing gradients, or odd ends."""
+    use_isa(isa)
+    sizes = [4096 * 11, 4096, 4096 * 3, 4097, 4096 * 2, 5, 4096]
+    narrow = [False, True, True, False, False, False, False]
+    dtypes = [torch.bfloat16 if one else torch.float32 for one in narrow]
+    values = [numbers([size], i, dtype)[0] for i, (size, dtype) in enumerate(zip(sizes, dtypes, strict=True))]
+    leaves = [nn.Parameter(torch.zeros_like(value)) for value in values]
+    for i, (leaf, value) in enumerate(zip(leaves, values, strict=True)):
+        leaf.grad = None if i == 4 else value
+    optimizer = AdamW(leaves, backend="native")
+    optimizer.step()
+    given = torch.cat([leaf.grad.double().flatten() for leaf in leaves if leaf.grad is not None])
+    assert optimizer.grad_norm == pytest.approx(float(given.norm()), rel=1e-12)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_equal_elements_have_equal_results(use_isa, isa):
     """Wherever in a vector or in what is left over after the last one they stand."""
     use_isa(isa)
@@ -615,3 +632,20 @@ def test_compressed_moments_lead_where_full_ones_do(kept, allowed):
     other = way(lambda p: SGD(p, 0.01))
     assert (small - full).square().sum() / full.square().sum() < allowed
     assert (other - full).square().sum() / full.square().sum() > 5 * allowed
+
+
+@pytest.mark.slow
+def test_tensor_of_more_than_2_to_the_31_elements_moves_to_its_end():
+    """8.6 GB, in whose places 32 bits do not count; and the last element decides whether there is a step."""
+    size = 2**31 + 4097
+    parameter = nn.Parameter(torch.ones(size, dtype=torch.bfloat16))
+    parameter.grad = torch.ones(size, dtype=torch.bfloat16)
+    parameter.grad[-1] = math.inf
+    optimizer = SGD([parameter], lr=0.5, master=False, backend="native")
+    optimizer.step()
+    assert optimizer.skipped_steps == 1
+    assert parameter.detach()[-1] == 1
+    parameter.grad[-1] = 1
+    optimizer.step()
+    assert optimizer.grad_norm == pytest.approx(math.sqrt(size), rel=1e-12)
+    assert all(bool((part == 0.5).all()) for part in parameter.detach().split(2**28))
