@@ -181,7 +181,7 @@ def _neighbour(path: Path) -> str:
         hint = nearest(path.name, (other.name for other in path.parent.iterdir()))
     except OSError:  # a folder that is not there, or may not be listed
         hint = ""
-    return hint if hint.startswith("did you") else "check base.path"
+    return hint if hint.startswith("did you") else "check the path"
 
 
 def _is_safetensors(path: Path) -> bool:

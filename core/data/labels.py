@@ -76,7 +76,9 @@ def check_labels(splits: Mapping[str, Sequence[str | None]], where: Callable[[st
     single = [label for label, count in totals.items() if count == 1]
     problems += _some(
         single,
-        lambda label: f"the class {label!r} has one example ({_first(label, judged, where)})",
+        lambda label: (
+            f"the class {label!r} has one example{_only(label, judged)} ({_first(label, judged, where)})"
+        ),
         "more classes with one example",
     )
     if TRAIN in counts:
@@ -98,7 +100,9 @@ def check_labels(splits: Mapping[str, Sequence[str | None]], where: Callable[[st
     if problems:
         raise DataError(
             "the labels cannot be learned from:\n  - " + "\n  - ".join(problems),
-            "correct or remove these rows, add examples of the class, or split the data another way"
+            "name the column of labels in data.label: most of these stand once, as numbers or names do"
+            if len(single) > len(totals) / 2
+            else "correct or remove these rows, add examples of the class, or split the data another way"
             " (stratified keeps each class in each split)",
         )
 
@@ -133,6 +137,13 @@ def _missing(name: str, labels: Coded, where: Callable[[str, int], str]) -> list
     shown = "; ".join(where(name, int(place)) for place in places[:LISTED])
     more = f"; and {len(places) - LISTED} more" if len(places) > LISTED else ""
     return [f"{len(places)} rows of {name} have no label: {shown}{more}"]
+
+
+def _only(label: str, splits: Mapping[str, Coded]) -> str:
+    """Which split a label stands in alone, where that is not train."""
+    return next(
+        (f", in {name}" for name, labels in splits.items() if name != TRAIN and label in _counts(labels)), ""
+    )
 
 
 def _first(label: str, splits: Mapping[str, Coded], where: Callable[[str, int], str]) -> str:

@@ -46,8 +46,9 @@ def resolve(
     everything that is wrong, or `PluginError`."""
     found = find(reference)
     content = override(read(found.path), overrides or {})
+    where = f"{found.path} with these changes" if overrides else str(found.path)
     return resolve_content(
-        content, found.name, str(found.path), plugins=plugins, plugin_files=plugin_files, strict=strict
+        content, found.name, where, plugins=plugins, plugin_files=plugin_files, strict=strict
     )
 
 

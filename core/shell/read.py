@@ -137,7 +137,8 @@ def load(
         if found.digest != described["base"]["digest"]:
             raise BaseError(
                 f"{folder} was made from the base {described['base']['digest']}, and {found.origin} is {found.digest}",
-                "use the same base: a delta on another one is another model",
+                "use the same base: a delta on another one is another model; a base that was learned from a file is"
+                " another one once the file has changed: --base PATH names it as it was",
             )
         model, _ = replay(context.plugins.components, deepcopy(found.model), described["edits"])
         _apply(model, folder, described)

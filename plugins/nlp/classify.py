@@ -118,9 +118,13 @@ def given_text(given: str, longest: int) -> str:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
+            why = (
+                error.strerror if isinstance(error, OSError) else f"byte {error.start} is of another encoding"
+            )
             raise DataError(
-                f"{given}: expected a UTF-8 text file at {path}: {error}",
-                "give @PATH of a text file; a text that begins with @ goes into a file, too",
+                f"{given}: expected a UTF-8 text file at {path}: {why}",
+                "give @PATH of a text file (`iconv -t UTF-8` converts one); a text that begins with @ goes into a file,"
+                " too",
             ) from error
     size = len(text.encode(errors="surrogateescape"))
     if not 0 < size <= longest:

@@ -217,7 +217,7 @@ def counting(log: options.Log, side: Log, name: Side) -> Log:
                 f" {_count(log.min_item_users, 'user')} have"
                 + (f", rated {log.min_rating:g} or more" if log.min_rating is not None else "")
                 + f"; of the {len(side.users)} users here the one with the most has {side.counts.max()}",
-                "lower min_user_items, min_item_users or min_rating",
+                "give a log of more users, or lower min_user_items, min_item_users or min_rating",
             )
         kept = kept.kept(enough)
     gone = sorted(set(side.users) - set(kept.users))

@@ -117,7 +117,8 @@ class Timm:
             raise BaseError(
                 f"the published weights of {name!r} are not to be had: {type(error).__name__}: {line}",
                 "they come from the Hugging Face hub, or from its cache (HF_HOME) where they were fetched before and"
-                f" HF_HUB_OFFLINE=1 is set; without a network here, {fetch} where there is one: base.weights=FILE",
+                f" HF_HUB_OFFLINE=1 is set; without a network here, {fetch} on a machine with one, and"
+                " base.weights=FILE reads them; base.pretrained=false starts from fresh ones",
             ) from error
         return model
 

@@ -396,7 +396,7 @@ def test_missing_file_says_where_it_was_looked_for(fails, saved, model, tmp_path
     error = fails("wieghts.pt")
     assert f"there is no file wieghts.pt in {tmp_path}" in error.message
     assert "did you mean 'net.py' or 'weights.pt'?" in error.hint or "'weights.pt'" in error.hint
-    assert fails(tmp_path / "no" / "x.pt").hint == "check base.path"
+    assert fails(tmp_path / "no" / "x.pt").hint == "check the path"
 
 
 def test_folder_names_the_weights_in_it(fails, saved, model, tmp_path):
@@ -445,7 +445,7 @@ def test_folder_that_may_not_be_listed_gives_no_neighbours(tmp_path, monkeypatch
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(BaseError, match="there is no file") as caught:
         read_foreign(tmp_path / "w.pt", None, "base")
-    assert caught.value.hint == "check base.path"
+    assert caught.value.hint == "check the path"
 
 
 def test_card_that_may_not_be_read_is_left_aside_and_said(load, saved, model, monkeypatch):

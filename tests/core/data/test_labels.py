@@ -54,8 +54,15 @@ def test_one_class_is_not_enough():
 def test_a_class_with_one_example_is_named_with_its_place():
     """In whichever split it stands."""
     assert problems(train=["a", "b", "b", "a"], report=["a", "b", "c"]) == [
-        "the class 'c' has one example (report.csv, line 4)"
+        "the class 'c' has one example, in report (report.csv, line 4)"
     ]
+
+
+def test_a_column_of_numbers_is_no_column_of_labels():
+    """Where most labels stand once, what is asked for is another column."""
+    with pytest.raises(DataError) as caught:
+        check_labels({"train": [str(i) for i in range(9)]}, where)
+    assert "data.label" in caught.value.hint
 
 
 def test_a_label_that_is_never_trained_on_is_named_with_its_place_and_count():
