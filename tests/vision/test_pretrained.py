@@ -186,7 +186,7 @@ BAD: dict[str, tuple[Callable[[Path, Weights], dict[str, str]], str, str]] = {
     "no such file": (
         lambda folder, _: {"weights": str(folder / "no.pth")},
         r"there is no file .*no\.pth",
-        "base.path",
+        "check the path",
     ),
     "a file of something else": (_text, r"w\.pth .*neither a safetensors file nor", "two formats"),
     "a tensor too few": (
