@@ -22,7 +22,9 @@ T* pointer(uint64_t address) {
 // The parameters of one optimizer with their state, cut into chunks once; gradients come anew at every step.
 class Plan {
  public:
-  explicit Plan(int rule) : rule_(static_cast<TaokeRule>(rule)) {}
+  explicit Plan(int rule) : rule_(static_cast<TaokeRule>(rule)) {
+    taoke_openmp();  // looked up once, while no other thread can
+  }
 
   // (param, remainder, mean, square, mean_scale, square_scale, start, average): 0 is none
   void add(const std::array<uint64_t, 8>& at, int64_t size, bool narrow, int store, int32_t group, uint64_t number) {

@@ -55,6 +55,10 @@ def verify(case: Case, modules: Mapping[str, Any]) -> None:
                 parameter.grad.copy_(gradient)
             step()
         ways[name] = torch.cat(list(parameters)).detach() - torch.cat(before)
+        if case.more and any(
+            bool(parameter.grad.any()) for parameter in parameters if parameter.grad is not None
+        ):
+            raise AssertionError(f"{case.name}: {name} leaves gradients that are not cleared")
     mine = ways[OURS]
     farthest = float(mine.abs().max())
     allowed = 1e-4 * farthest + 3 * 2**-22  # a parameter of size 4 is rounded by 2^-22 at most, thrice
@@ -98,7 +102,7 @@ def timed(case: Case, modules: Mapping[str, Any], rounds: int) -> tuple[dict[str
 
 
 def rows(case: Case, found: Mapping[str, list[float]], widths: list[float]) -> Iterator[dict[str, Any]]:
-    """Without `widths`, no part of a bandwidth."""
+    """Without `widths`, nothing about bandwidth."""
     mine = statistics.median(found[OURS])
     for name, times in found.items():
         low, middle, high = statistics.quantiles(times, n=4)
@@ -108,7 +112,7 @@ def rows(case: Case, found: Mapping[str, list[float]], widths: list[float]) -> I
             "contender": name,
             "ms": round(middle * 1e3, 4),
             "spread": [round(low * 1e3, 4), round(high * 1e3, 4)],
-            "gb_per_s": round(speed, 2),
+            "gb_per_s": round(speed, 2) if widths else None,
             "share": round(speed / statistics.median(widths), 3) if widths else None,
             "ratio": round(middle / mine, 3),
         }
@@ -158,7 +162,7 @@ def render(console: Console, document: Mapping[str, Any]) -> None:
             row["contender"],
             f"{row['ms']:.3f}",
             f"{low} to {high}" if low else "",
-            str(row.get("gb_per_s", "")),
+            str(row.get("gb_per_s") or ""),
             f"{row['share']:.0%}" if row.get("share") else "",
             f"{row['ratio']:.2f}",
         )

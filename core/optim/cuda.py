@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.optim.reference import MOMENTS, Hyper, Rule
+from core.optim.native import STORES, address, check_state, places, state_names
+from core.optim.reference import Hyper, Rule
 
 NOT_BUILT = "not built: install with TAOKE_CUDA=1 and nvcc on the path"
 _TENSOR = struct.Struct("<9Qqiii4xQQ")  # TaokeTensor of csrc/plan.h
 _CHUNK = struct.Struct("<3q")
-_STORES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 2}
 
 
 @cache
@@ -68,10 +68,6 @@ def _on(device: torch.device, data: bytes) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).pin_memory().to(device, non_blocking=True)
 
 
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
 class Cuda:
     """The update step of these parameters, all on one GPU. The states' step counts are the device's until `settle`."""
 
@@ -88,6 +84,8 @@ class Cuda:
         self._library, self._rule = loaded, rule
         self._parameters, self._states, self._groups = list(parameters), list(states), list(groups)
         self._device = parameters[0].device
+        for parameter, state in zip(parameters, states, strict=True):
+            check_state(rule, parameter, state)
         sizes = (ctypes.c_int64 * 5)()
         loaded.taoke_cuda_sizes(sizes)
         _, _, coefficients, self._outcome_size, chunk = sizes
@@ -103,15 +101,19 @@ class Cuda:
             len(parameters) * coefficients, dtype=torch.uint8, device=self._device
         )
         self._left_out = torch.zeros(1, dtype=torch.float64, device=self._device)
-        self._places = [parameter.data_ptr() for parameter in parameters]
+        self._places = [(parameter.data_ptr(), parameter.numel()) for parameter in parameters]
+        self._names = state_names(rule)
+        self._state_places = places(states, self._names)
         self._gradients: list[int] = []
         self._table: Tensor | None = None
         self._hypers: list[Hyper] = []
         self._hyper_table = torch.empty(0)
 
-    def fits(self) -> bool:
-        """Whether the parameters are still where they were."""
-        return [parameter.data_ptr() for parameter in self._parameters] == self._places
+    def fits(self, *, with_state: bool) -> bool:
+        """Whether the parameters are still where they were, and as large, and, where asked for, their state too."""
+        return (
+            [(parameter.data_ptr(), parameter.numel()) for parameter in self._parameters] == self._places
+        ) and (not with_state or places(self._states, self._names) == self._state_places)
 
     def step(
         self,
@@ -128,7 +130,7 @@ class Cuda:
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             if gradient is not None and (gradient.dtype != parameter.dtype or not gradient.is_contiguous()):
                 raise ValueError("gradients must be contiguous, and of their parameters' type")
-        addresses = [_address(gradient) for gradient in gradients]
+        addresses = [address(gradient) for gradient in gradients]
         if self._table is None or addresses != self._gradients:
             self._write_table(addresses)
         if hypers != self._hypers:
@@ -138,7 +140,7 @@ class Cuda:
         pointer = ctypes.c_void_p
         error = self._library.taoke_cuda_step(
             int(self._rule),
-            pointer(_address(self._table)),
+            pointer(address(self._table)),
             ctypes.c_int64(len(self._parameters)),
             pointer(self._chunks.data_ptr()),
             ctypes.c_int64(self._count),
@@ -147,8 +149,8 @@ class Cuda:
             pointer(self._partial.data_ptr()),
             pointer(outcome.data_ptr()),
             pointer(self._left_out.data_ptr()),
-            pointer(_address(grad_scale)),
-            pointer(_address(found_inf)),
+            pointer(address(grad_scale)),
+            pointer(address(found_inf)),
             ctypes.c_double(max_norm or 0.0),
             int(check or max_norm is not None),
             int(zero),
@@ -164,16 +166,15 @@ class Cuda:
 
     def _write_table(self, addresses: list[int]) -> None:
         """The table of tensors with these gradients; the step counts are those of the device's old one."""
-        mean, square = (*MOMENTS[self._rule], None, None)[:2]
-        names = ("remainder", mean, square, f"{mean}_scale", f"{square}_scale", "anchor_to", "ema")
         rows = []
         for i, (parameter, state) in enumerate(zip(self._parameters, self._states, strict=True)):
-            remainder, *others = [_address(state.get(name) if name else None) for name in names]
-            store = 0 if mean is None else _STORES[state[mean].dtype]
+            remainder, *others = [address(state.get(name)) for name in self._names]
+            mean = state.get(self._names[1])
+            store = 0 if mean is None else STORES[mean.dtype]
             narrow = int(parameter.dtype == torch.bfloat16)
-            places = (parameter.data_ptr(), addresses[i], remainder, *others)
+            where = (parameter.data_ptr(), addresses[i], remainder, *others)
             rows.append(
-                _TENSOR.pack(*places, parameter.numel(), narrow, store, self._groups[i], i, state["step"])
+                _TENSOR.pack(*where, parameter.numel(), narrow, store, self._groups[i], i, state["step"])
             )
         old, self._table = self._table, _on(self._device, b"".join(rows))
         if old is not None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from operator import is_
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.optim.codes import BLOCK
 from core.optim.reference import MOMENTS, Hyper, Rule
 
 NOT_BUILT = "the kernels were not built: install with a C++ compiler on the path"
-_STORES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 2}
+STORES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 2}
 
 
 @cache
@@ -108,11 +108,58 @@ def unfit(parameters: Sequence[Tensor]) -> str | None:
             return f"the kernels move float32 and bfloat16, not {parameter.dtype}"
         if not is_dense(parameter):
             return "the kernels move parameters whose elements lie one after the other, not every so many"
+    where = [parameter.data_ptr() for parameter in parameters if parameter.numel()]
+    if len(set(where)) < len(where):
+        return "the kernels move parameters that have their memory for themselves, and two share theirs"
     return None
 
 
-def _address(tensor: Tensor | None) -> int:
+def address(tensor: Tensor | None) -> int:
+    """0 for none."""
     return 0 if tensor is None else tensor.data_ptr()
+
+
+def state_names(rule: Rule) -> tuple[str, ...]:
+    """The tensors of a parameter's state in the kernels' order; a name that no state has, where a rule has no such."""
+    mean, square = (*MOMENTS[rule], "", "")[:2]
+    return ("remainder", mean, square, f"{mean}_scale", f"{square}_scale", "anchor_to", "ema")
+
+
+def places(states: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[int]:
+    """Where all tensors of the states are."""
+    return [address(state.get(name)) for state in states for name in names]
+
+
+def check_state(rule: Rule, parameter: Tensor, state: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for a state that the kernels would misread."""
+    for name in state_names(rule):
+        tensor = state.get(name)
+        if tensor is None:
+            continue
+        wanted: tuple[torch.dtype, ...] = (torch.float32,)
+        if name == "remainder":
+            wanted = (torch.int16,)
+        elif name == "anchor_to":
+            wanted = (parameter.dtype,)
+        elif name in MOMENTS[rule] and f"{name}_scale" in state:
+            wanted = (torch.uint8 if name == "exp_avg_sq" else torch.int8,)
+        elif name in MOMENTS[rule]:
+            wanted = (torch.float32, torch.bfloat16)
+        is_scale = name.endswith("_scale")
+        fits = (
+            tensor.numel() == -(-parameter.numel() // BLOCK) if is_scale else tensor.shape == parameter.shape
+        )
+        if tensor.dtype not in wanted or tensor.device != parameter.device or not fits:
+            raise ValueError(
+                f"state {name!r} is {tensor.dtype}, {tuple(tensor.shape)}, on {tensor.device}; {wanted[0]} for"
+                f" {tuple(parameter.shape)} on {parameter.device} is wanted: build the optimizer after the model was"
+                " converted"
+            )
+        if not is_scale and not same_layout(tensor, parameter):
+            raise ValueError(
+                f"state {name!r} lies otherwise in memory than its parameter: build the optimizer after the model was"
+                " converted"
+            )
 
 
 class Native:
@@ -132,39 +179,39 @@ class Native:
         self._parameters = list(parameters)
         self._states = list(states)
         self._plan = built.Plan(int(rule))
-        self._names = MOMENTS[rule]
+        self._names = state_names(rule)
         self.complete = False
-        self._seen: list[Tensor | None] = []
+        self._shared = False
         self._copies: list[Tensor | None] = []
         self._addresses = [parameter.data_ptr() for parameter in parameters]
+        self._sizes = [parameter.numel() for parameter in parameters]
         self._dtypes = [parameter.dtype for parameter in parameters]
         self._all_contiguous = all(parameter.is_contiguous() for parameter in parameters)
         self._others: list[Tensor] = []
         for number, (parameter, state, group) in enumerate(zip(parameters, states, groups, strict=True)):
+            check_state(rule, parameter, state)
             self._add(number, parameter, state, group)
+        self._places = places(self._states, self._names)
 
     def _add(self, number: int, parameter: Tensor, state: dict[str, Any], group: int) -> None:
-        mean, square = (*self._names, None, None)[:2]
-        names = ("remainder", mean, square, f"{mean}_scale", f"{square}_scale", "anchor_to", "ema")
-        tensors = [state.get(name) if name else None for name in names]
-        for name, tensor in zip(names, tensors, strict=True):
-            if tensor is None or str(name).endswith("_scale"):
-                continue
-            if tensor.shape != parameter.shape or not same_layout(tensor, parameter):
-                raise ValueError(f"state {name!r} lies otherwise in memory than its parameter")
+        tensors = [state.get(name) for name in self._names]
         self._others += [tensor for tensor in tensors if tensor is not None]  # they live as long as the plan
-        store = 0 if mean is None else _STORES[state[mean].dtype]
-        places = [parameter.data_ptr(), *(_address(tensor) for tensor in tensors)]
+        mean = state.get(self._names[1])
+        store = 0 if mean is None else STORES[mean.dtype]
+        where = [parameter.data_ptr(), *map(address, tensors)]
         narrow = parameter.dtype == torch.bfloat16
-        self._plan.add(places, parameter.numel(), narrow, store, group, number)
+        self._plan.add(where, parameter.numel(), narrow, store, group, number)
 
-    def fits(self) -> bool:
-        """Whether the parameters are still where they were."""
-        return list(map(Tensor.data_ptr, self._parameters)) == self._addresses
+    def fits(self, *, with_state: bool) -> bool:
+        """Whether the parameters are still where they were, and as large, and, where asked for, their state too."""
+        return (
+            list(map(Tensor.data_ptr, self._parameters)) == self._addresses
+            and list(map(Tensor.numel, self._parameters)) == self._sizes
+            and (not with_state or places(self._states, self._names) == self._places)
+        )
 
-    def squares(self, gradients: list[Tensor | None], *, needed: bool, stay: bool) -> float:
-        """Take this step's gradients, and the sum of their squares, in double; 0 where it is not needed. Those that
-        `stay` after the step are remembered, and looked at only once."""
+    def squares(self, gradients: list[Tensor | None], *, needed: bool) -> float:
+        """Take this step's gradients, and the sum of their squares, in double; 0 where it is not needed."""
         addresses = self._addresses_of(gradients)
         self.complete = addresses is not None
         if addresses is None:
@@ -173,8 +220,7 @@ class Native:
             self._copies = [
                 copy for copy, given in zip(laid_out, gradients, strict=True) if copy is not given
             ]
-        elif stay:
-            self._seen = gradients
+        self._shared = len(set(addresses)) < len(addresses) - addresses.count(0)
         self._plan.gradients(addresses)
         return float(self._plan.squares(_isa_named(os.environ.get("TAOKE_ISA")))) if needed else 0.0
 
@@ -183,11 +229,10 @@ class Native:
         if not self._all_contiguous:
             return None
         try:
-            if not (self._seen and all(map(is_, gradients, self._seen))):
-                if [gradient.dtype for gradient in gradients] != self._dtypes:
-                    return None
-                if not all(map(Tensor.is_contiguous, gradients)):
-                    return None
+            if [gradient.dtype for gradient in gradients] != self._dtypes:
+                return None
+            if not all(map(Tensor.is_contiguous, gradients)):
+                return None
             return list(map(Tensor.data_ptr, gradients))  # half the time of a loop
         except (AttributeError, RuntimeError, TypeError):  # None, and sparse tensors, have none of these
             return None
@@ -212,12 +257,13 @@ class Native:
         *,
         zero: bool,
     ) -> bool:
-        """The step itself, with the gradients that `squares` was given; `moving` are their parameters. Whether copies
-        of gradients were cleared and not themselves."""
-        self._plan.update(_isa_named(os.environ.get("TAOKE_ISA")), table, rows, scale, zero)
+        """The step itself, with the gradients that `squares` was given; `moving` are their parameters. Whether the
+        gradients are still to be cleared: where copies were used, or one is several parameters'."""
+        clear = zero and not self._shared
+        self._plan.update(_isa_named(os.environ.get("TAOKE_ISA")), table, rows, scale, clear)
         torch.autograd.graph.increment_version(moving)
         copied, self._copies = bool(self._copies), []
-        return copied and zero
+        return zero and (copied or self._shared)
 
 
 def same_layout(one: Tensor, other: Tensor) -> bool:

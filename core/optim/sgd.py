@@ -91,10 +91,15 @@ class SGD(Stepping):
         return Rule.MOMENTUM if self._momentum else Rule.PLAIN
 
     def _hyper(self, group: Mapping[str, Any], step: int) -> Hyper:
+        if group["momentum"] and not self._momentum:
+            raise ValueError(
+                "SGD: a group's momentum was raised from 0 after construction (a schedule with `cycle_momentum` does"
+                " that), so there is none to keep: construct it with a momentum"
+            )
         return Hyper(
             float(group["lr"]),
             float(group["momentum"]),
-            1.0 if step == 1 else 1.0 - group["dampening"],
+            1.0 if step == 1 or not group["momentum"] else 1.0 - group["dampening"],
             0.0,
             0.0,
             float(group["weight_decay"]),

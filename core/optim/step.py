@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
+from operator import is_, itemgetter
 from typing import Any, ClassVar, Literal, overload
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from core.optim import codes, cuda, reference
-from core.optim.native import Native, is_dense, unfit, warn_once
+from core.optim.native import Native, is_dense, same_layout, unfit, warn_once
 from core.optim.reference import MOMENTS, Hyper, Rule
 
 Backend = Literal["auto", "native", "reference"]
@@ -42,7 +42,7 @@ class Stepping(Optimizer):
     """What torch's optimizer of the name has in its groups besides."""
 
     _step_supports_amp_scaling = (
-        True  # GradScaler hands its scale over, instead of going through all gradients again
+        True  # GradScaler hands its scale over; that it looks for what is not finite itself remains
     )
 
     def __init__(
@@ -76,9 +76,14 @@ class Stepping(Optimizer):
         self._skipped = 0
         self._cuda: cuda.Cuda | None = None
         self._forget()
+        given = params if isinstance(params, Tensor) else list(params)
+        if anchor_to is not None and len(given) > 1 and isinstance(given[0], dict):
+            raise ValueError(f"{self.name}: with several groups, each has its own anchor_to: give it there")
         super().__init__(
-            params, {**defaults, "anchor": anchor, "ema_decay": ema_decay, "anchor_to": anchor_to}
+            given, {**defaults, "anchor": anchor, "ema_decay": ema_decay, "anchor_to": anchor_to}
         )
+        self.defaults["anchor_to"] = None  # of the parameters given here, not of those that are added later
+        self._shown = False
 
     def _require(self, *options: tuple[str, Any, bool]) -> None:
         for name, value, good in options:
@@ -92,6 +97,22 @@ class Stepping(Optimizer):
     @skipped_steps.setter
     def skipped_steps(self, count: int) -> None:
         self._skipped = count
+
+    @property
+    def state(self) -> Any:
+        """What is kept of each parameter. Whoever has seen it may change it, or where it lies: from then on, each step
+        looks at all of it again."""
+        self._shown = True
+        return self._state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._shown = True
+        self.__dict__["state"] = state
+
+    @property
+    def _state(self) -> Any:
+        return self.__dict__["state"]
 
     # -------------------------------------------------------------------------------- what the formulas differ in
 
@@ -107,14 +128,20 @@ class Stepping(Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         start = group.pop("anchor_to", None)
-        if start is not None and [s.shape for s in start] != [p.shape for p in group["params"]]:
-            raise ValueError(
-                f"{self.name}: anchor_to must hold one tensor of the same shape for each parameter of its group"
-            )
-        for i, parameter in enumerate(group["params"]):
-            self.state[parameter].update(
+        try:
+            if start is not None and [s.shape for s in start] != [p.shape for p in group["params"]]:
+                raise ValueError(
+                    f"{self.name}: anchor_to must hold one tensor of the same shape for each parameter of its group"
+                )
+            made = [
                 self._new_state(parameter, group, None if start is None else start[i])
-            )
+                for i, parameter in enumerate(group["params"])
+            ]
+        except ValueError:
+            self.param_groups.pop()
+            raise
+        for parameter, state in zip(group["params"], made, strict=True):
+            self._state[parameter].update(state)
         self._forget()
 
     def _new_state(self, parameter: Tensor, group: Mapping[str, Any], start: Tensor | None) -> dict[str, Any]:
@@ -154,6 +181,7 @@ class Stepping(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.setdefault("_cuda", None)
         self.__dict__.setdefault("_skipped", 0)
+        self.__dict__.setdefault("_shown", True)
         if "skipped_steps" in state:
             self._skipped = state.pop("skipped_steps")
         super().__setstate__(state)
@@ -162,6 +190,7 @@ class Stepping(Optimizer):
     def _forget(self) -> None:
         """Where everything lies is to be looked up anew."""
         self._settle()
+        self._known = False
         self._cuda = None
         self._native: Native | None = None
         self._parameters: list[Tensor] = []
@@ -181,14 +210,14 @@ class Stepping(Optimizer):
     def _look_up(self) -> None:
         self._forget()
         for number, group in enumerate(self.param_groups):
-            for parameter in group["params"]:
-                self._parameters.append(parameter)
-                self._states.append(self.state[parameter])
-                self._groups.append(number)
-            states = [self.state[parameter] for parameter in group["params"]]
+            states = [self._found_state(parameter, group) for parameter in group["params"]]
+            self._parameters += group["params"]
+            self._states += states
+            self._groups += [number] * len(states)
             self._lacking.append(
                 {name for state in states for name in ("anchor_to", "ema") if name not in state}
             )
+        self._known = True
         if self.backend == "reference":
             return
         if self.backend == "native" and self._parameters and self._parameters[0].is_cuda:
@@ -202,8 +231,34 @@ class Stepping(Optimizer):
             self._native = Native(self._rule(), self._parameters, self._states, self._groups)
         elif self.backend == "native":
             raise ValueError(f"{self.name}: backend='native', but {reason}")
-        elif all(p.device.type == "cpu" and p.dtype == torch.float32 for p in self._parameters):
+        elif any(
+            p.device.type == "cpu" and p.dtype in (torch.float32, torch.bfloat16) for p in self._parameters
+        ):
             warn_once(reason)
+
+    def _found_state(self, parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
+        """A parameter's state where the parameter is now; a new one where somebody has taken it away."""
+        state: dict[str, Any] = self._state[parameter]
+        if not state:
+            state.update(self._new_state(parameter, group, None))
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.device != parameter.device:
+                state[name] = value.to(parameter.device)
+        return state
+
+    def _still_known(self) -> bool:
+        """Whether everything is what it was, and where it was, when it was looked up."""
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        if (
+            not self._known
+            or len(parameters) != len(self._parameters)
+            or not all(map(is_, parameters, self._parameters))
+        ):
+            return False
+        if self._shown and not all(map(is_, map(self._state.get, parameters), self._states)):
+            return False
+        kernels = self._native or self._cuda
+        return kernels is None or kernels.fits(with_state=self._shown)
 
     # -------------------------------------------------------------------------------- the step
 
@@ -219,12 +274,7 @@ class Stepping(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        moved = next((known for known in (self._native, self._cuda) if known is not None), None)
-        if (
-            not self._states
-            or self.state[self._parameters[0]] is not self._states[0]
-            or (moved is not None and not moved.fits())
-        ):
+        if not self._still_known():
             self._look_up()
         gradients = [parameter.grad for parameter in self._parameters]
         if self._cuda is not None:
@@ -237,7 +287,7 @@ class Stepping(Optimizer):
             self._skipped += 1
             self.clip_factor = 0.0
             if self.zero_grads:
-                torch._foreach_zero_([gradient for gradient in gradients if gradient is not None])
+                _clear(gradients)
             return loss
         clip = 1.0
         if self.max_grad_norm is not None and norm is not None:
@@ -275,7 +325,7 @@ class Stepping(Optimizer):
         needed = self.check or self.max_grad_norm is not None
         try:
             if self._native is not None:
-                squares = self._native.squares(gradients, needed=needed, stay=self.zero_grads)
+                squares = self._native.squares(gradients, needed=needed)
             elif any(g is not None and g.layout != torch.strided for g in gradients):
                 raise RuntimeError("sparse")
             else:
@@ -304,7 +354,7 @@ class Stepping(Optimizer):
             for i, parameter, gradient, state in zip(moving, parameters, given, states, strict=True):
                 reference.update(self._rule(), parameter, gradient, state, table[places[i]][0], scale, i)
         if clear:
-            torch._foreach_zero_([gradient for gradient in gradients if gradient is not None])
+            _clear(gradients)
 
     def _table(
         self, states: Sequence[dict[str, Any]], moving: Sequence[int]
@@ -342,10 +392,10 @@ class Stepping(Optimizer):
         """The parameters hold their running averages inside, and their own values again after. Without
         `ema_decay`, nothing changes."""
         pairs = [
-            (p, self.state[p]["ema"])
+            (p, self._state[p]["ema"])
             for g in self.param_groups
             for p in g["params"]
-            if "ema" in self.state[p]
+            if "ema" in self._state[p]
         ]
         own = [parameter.detach().clone() for parameter, _ in pairs]
         with torch.no_grad():
@@ -384,14 +434,14 @@ class Stepping(Optimizer):
             name
             for group in state_dict["param_groups"]
             for name, value in self.torchs.items()
-            if name in ("amsgrad", "maximize") and group.get(name, value) != value
+            if name in ("amsgrad", "maximize", "decoupled_weight_decay") and group.get(name, value) != value
         ]
         if refused:
             raise ValueError(
-                f"{self.name}: the state is of an optimizer with {refused[0]}, which is not taken"
+                f"{self.name}: the state is of an optimizer with another {refused[0]}, which is not taken"
             )
         groups = [dict(group) for group in self.param_groups]
-        own = dict(self.state)
+        own = dict(self._state)
         super().load_state_dict(state_dict)
         saved = {
             parameter: state_dict["state"].get(index, {})
@@ -404,9 +454,10 @@ class Stepping(Optimizer):
             for name in self.torchs:
                 group.pop(name, None)
         for parameter, given in saved.items():
-            self.state[parameter] = own[parameter]
+            self._state[parameter] = own[parameter]
             self._take(parameter, own[parameter], given)
         self._forget()
+        self._shown = False
 
     def _take(self, parameter: Tensor, state: dict[str, Any], given: Mapping[str, Any]) -> None:
         """One parameter's state, without the rounding to the parameter's own dtype that torch's loading has."""
@@ -420,8 +471,12 @@ class Stepping(Optimizer):
                 state[name].zero_()
                 if f"{name}_scale" in state:
                     state[f"{name}_scale"].zero_()
-            elif value.dtype == state[name].dtype and (f"{name}_scale" in given) == (
-                f"{name}_scale" in state
+            elif (
+                value.dtype == state[name].dtype
+                and (f"{name}_scale" in given) == (f"{name}_scale" in state)
+                and (
+                    f"{name}_scale" not in state or same_layout(value, state[name])
+                )  # blocks lie in memory's order
             ):
                 state[name].copy_(value)
                 if f"{name}_scale" in state:
@@ -431,8 +486,17 @@ class Stepping(Optimizer):
                 wide.copy_(reference.read(dict(given), name, wide.cpu()))
                 reference.write(state, name, wide, 0)
         for name in ("ema", "anchor_to", "remainder"):
-            if name in given and name in state:
+            if name == "remainder" and name in state and given.get(name, state[name]).dtype != torch.int16:
+                state[name].zero_()  # torch's optimizers round the state to the parameter's type
+            elif name in given and name in state:
                 state[name].copy_(given[name])
             elif name in given and name != "remainder":
-                dtype = parameter.dtype if name == "anchor_to" else given[name].dtype
+                precise = torch.promote_types(parameter.dtype, torch.float32)
+                dtype = parameter.dtype if name == "anchor_to" else precise
                 state[name] = torch.empty_like(parameter, dtype=dtype).copy_(given[name])
+
+
+def _clear(gradients: Sequence[Tensor | None]) -> None:
+    given = [gradient for gradient in gradients if gradient is not None]
+    if given:
+        torch._foreach_zero_(given)

@@ -386,6 +386,162 @@ def test_step_goes_on_after_its_state_was_replaced(backend):
     )
 
 
+@pytest.mark.parametrize("what", ["one state", "one tensor", "memory", "all"])
+def test_step_sees_state_that_somebody_changed(what, backend):
+    """As a user puts another moment in the place of one, another process shares the memory, or a state is thrown away:
+    the next step works with what is there."""
+    moving, straight = leaves(), leaves()
+    one, other = AdamW(moving, 0.05, backend=backend), AdamW(straight, 0.05, backend="reference")
+    walk(one, moving, range(2))
+    walk(other, straight, range(2))
+    for optimizer, last in ((one, moving[-1]), (other, straight[-1])):
+        if what == "one state":
+            kept = optimizer.state[last]
+            optimizer.state[last] = {**kept, "exp_avg": torch.ones_like(kept["exp_avg"])}
+        elif what == "one tensor":
+            optimizer.state[last]["exp_avg"] = torch.ones_like(last.detach())
+        elif what == "memory":
+            optimizer.state[last]["exp_avg"].share_memory_()
+        else:
+            optimizer.state.clear()
+    walk(one, moving, range(2, 4))
+    walk(other, straight, range(2, 4))
+    for a, b in zip(moving, straight, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+        assert torch.equal(one.state[a]["exp_avg"], other.state[b]["exp_avg"])
+
+
+def test_parameter_that_took_another_s_place_moves(backend):
+    """In its group and with its state, as tools do that cut or grow a parameter."""
+    moving = leaves()
+    optimizer = AdamW([{"params": [leaf]} for leaf in moving], 0.05, backend=backend)
+    walk(optimizer, moving, range(1))
+    old = moving[2]
+    moving[2] = nn.Parameter(old.detach().clone())
+    optimizer.state[moving[2]] = optimizer.state.pop(old)
+    optimizer.param_groups[2]["params"][0] = moving[2]
+    before = moving[2].detach().clone()
+    walk(optimizer, moving, range(1, 2))
+    assert not torch.equal(before, moving[2])
+    assert len(optimizer.state_dict()["state"]) == len(moving)
+
+
+@needs_kernels
+def test_parameter_that_was_cut_where_it_lies_is_no_longer_the_one_that_was_given():
+    """Its address is the same; its state is too large for it."""
+    leaf = nn.Parameter(torch.ones(30, 4))
+    optimizer = AdamW([leaf], 0.05, backend="native")
+    walk(optimizer, [leaf], range(1))
+    whole = leaf.detach()
+    leaf.data = leaf.data[:10]
+    leaf.grad = None
+    before = whole.clone()
+    with pytest.raises(ValueError, match=r"state 'exp_avg' is .*30, 4.* build the optimizer after"):
+        walk(optimizer, [leaf], range(1))
+    assert torch.equal(whole, before)
+
+
+@needs_kernels
+@pytest.mark.parametrize("change", ["dtype", "layout"])
+def test_state_that_no_longer_fits_is_refused(change):
+    """The kernels would read it as something else."""
+    model = nn.Conv2d(3, 4, 3, bias=False, dtype=torch.bfloat16)
+    optimizer = AdamW(model.parameters(), anchor=0.1, backend="native")
+    model.float() if change == "dtype" else model.to(memory_format=torch.channels_last)
+    model.weight.grad = torch.ones_like(model.weight)
+    with pytest.raises(ValueError, match="build the optimizer after the model was converted"):
+        optimizer.step()
+
+
+def test_average_from_torch_s_state_is_kept_in_full_precision(backend):
+    """Torch rounds it to the parameter's type on its way."""
+    moving = leaves(torch.bfloat16)
+    first = AdamW(moving, 0.05, ema_decay=0.9, backend=backend)
+    walk(first, moving, range(2))
+    torchs = torch.optim.AdamW(moving)
+    torchs.load_state_dict(first.state_dict())
+    last = AdamW(moving, 0.05, backend=backend)
+    last.load_state_dict(torchs.state_dict())
+    walk(last, moving, range(2, 4))
+    assert all(last.state[leaf]["ema"].dtype == torch.float32 for leaf in moving)
+    assert all(bool(leaf.isfinite().all()) for leaf in moving)
+
+
+def test_codes_meet_their_own_blocks_in_another_layout(backend):
+    """Blocks lie in the order of memory, which differs between the one who saved and the one who loads."""
+    rng = torch.Generator().manual_seed(0)
+    values = torch.randn(64, 64, 3, 3, generator=rng) * torch.logspace(-3, 3, 64)[:, None, None, None]
+    saved = nn.Parameter(values.clone(memory_format=torch.channels_last))
+    loaded = nn.Parameter(values.clone())
+    one = AdamW([saved], state_dtype="int8", backend=backend)
+    saved.grad = saved.detach().clone()
+    one.step()
+    other = AdamW([loaded], state_dtype="int8", backend=backend)
+    other.load_state_dict(one.state_dict())
+    read = [o.state_dict(format="torch")["state"][0]["exp_avg"] for o in (one, other)]
+    torch.testing.assert_close(read[0].contiguous(), read[1].contiguous(), rtol=0.2, atol=1e-4)
+
+
+def test_start_of_the_first_parameters_is_not_that_of_later_ones(backend):
+    """A group that comes later starts where it is."""
+    first, later = leaves()[0], leaves(seed=1)[0]
+    optimizer = AdamW([first], anchor=0.1, anchor_to=[torch.zeros_like(first)], backend=backend)
+    optimizer.add_param_group({"params": [later]})
+    assert torch.equal(optimizer.state[later]["anchor_to"], later)
+    with pytest.raises(ValueError, match="each has its own anchor_to"):
+        AdamW([{"params": [first]}, {"params": [later]}], anchor=0.1, anchor_to=[first])
+    with pytest.raises(ValueError, match="one tensor of the same shape"):
+        optimizer.add_param_group({"params": [leaves(seed=2)[0]], "anchor_to": []})
+    assert len(optimizer.param_groups) == 2
+
+
+def test_momentum_that_comes_later_is_refused(backend):
+    """It would be left out without a word."""
+    (leaf, *_) = leaves()
+    optimizer = SGD([leaf], 0.1, backend=backend)
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=10)
+    leaf.grad = torch.ones_like(leaf)
+    with pytest.raises(ValueError, match="momentum was raised from 0 after construction"):
+        optimizer.step()
+
+
+def test_group_without_momentum_is_not_dampened(backend):
+    """As in torch."""
+    mine, theirs = leaves(), leaves()
+    for optimizer, moving in ((SGD, mine), (torch.optim.SGD, theirs)):
+        groups = [{"params": moving[:2], "momentum": 0.0}, {"params": moving[2:]}]
+        more = {"backend": backend} if optimizer is SGD else {}
+        walk(optimizer(groups, 0.05, momentum=0.9, dampening=0.5, **more), moving, range(4))
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_gradient_of_two_parameters_is_cleared_after_both(backend):
+    """Not between them."""
+    one, other = (nn.Parameter(torch.ones(50)) for _ in range(2))
+    one.grad = other.grad = torch.ones(50)
+    AdamW([one, other], 0.1, zero_grads=True, backend=backend).step()
+    assert torch.equal(one, other)
+    assert not one.grad.any()
+
+
+@needs_kernels
+def test_parameters_that_share_memory_are_left_to_the_reference():
+    """Two threads would write to the same place."""
+    one = nn.Parameter(torch.ones(50))
+    optimizer = AdamW([one, nn.Parameter(one.data)], backend="native")
+    one.grad = torch.ones(50)
+    with pytest.raises(ValueError, match="two share theirs"):
+        optimizer.step()
+
+
+def test_step_without_any_gradient_changes_nothing(backend):
+    """Nor does it fail where gradients are to be cleared."""
+    moving = leaves()
+    AdamW(moving, zero_grads=True, backend=backend).step()
+    assert same(moving, leaves())
+
+
 def test_page_for_users_works_as_it_is():
     """Its example runs, and its names exist."""
     page = (Path(__file__).parents[2] / "docs" / "guide" / "optimizers.md").read_text(encoding="utf-8")
