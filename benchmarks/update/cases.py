@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,13 @@ from torch import Tensor, nn
 LR, DECAY, ANCHOR, AVERAGE, MAX_NORM = 1e-3, 1e-2, 0.1, 0.99, 1.0
 
 Step = Callable[[], None]
+
+
+class Built(NamedTuple):
+    """What a contender's `build` gives; `averages` are asked for where they are compared, and not timed."""
+
+    step: Step
+    averages: Callable[[], list[Tensor]]
 
 
 @dataclass(frozen=True)

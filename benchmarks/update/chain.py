@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from benchmarks.update.cases import ANCHOR, AVERAGE, DECAY, LR, MAX_NORM, Case, Step
+from benchmarks.update.cases import ANCHOR, AVERAGE, DECAY, LR, MAX_NORM, Built, Case
 
 
 def around(
     optimizer: torch.optim.Optimizer, case: Case, parameters: Sequence[nn.Parameter], starts: Sequence[Tensor]
-) -> Step:
+) -> Built:
     averages = [parameter.detach().clone() for parameter in parameters] if case.more else []
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     values = [parameter.detach() for parameter in parameters]
@@ -28,4 +28,4 @@ def around(
             torch._foreach_lerp_(averages, values, 1 - AVERAGE)
             torch._foreach_zero_(gradients)
 
-    return step
+    return Built(step, lambda: averages)

@@ -7,10 +7,10 @@ from importlib import import_module
 
 from torch import Tensor, nn
 
-from benchmarks.update.cases import DECAY, LR, Case, Step
+from benchmarks.update.cases import DECAY, LR, Built, Case
 from benchmarks.update.chain import around
 
 
-def build(case: Case, parameters: Sequence[nn.Parameter], starts: Sequence[Tensor]) -> Step:
+def build(case: Case, parameters: Sequence[nn.Parameter], starts: Sequence[Tensor]) -> Built:
     adam = import_module("deepspeed.ops.adam").DeepSpeedCPUAdam
     return around(adam(parameters, LR, weight_decay=DECAY, adamw_mode=True), case, parameters, starts)

@@ -49,7 +49,7 @@ class Loop:
         for parameter in self.moving:
             parameter.grad = torch.zeros_like(parameter)
         starts = [parameter.detach().clone() for parameter in self.moving]
-        self._update: Step = module.build(case, self.moving, starts)
+        self._update: Step = module.build(case, self.moving, starts).step
 
     def step(self, number: int) -> None:
         """Forward, backward and update with batch `number`."""

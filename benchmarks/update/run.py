@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks import setting_of_this_run
 from benchmarks.update import deepspeed_cpu, finetune, ours, torch_compiled, torch_default, torch_fused
-from benchmarks.update.cases import Case, Step, cases, seconds
+from benchmarks.update.cases import Built, Case, Step, cases, seconds
 from core.optim import native
 
 RIVALS: Mapping[str, Any] = {
@@ -41,20 +41,21 @@ def contenders(case: Case, *, compiled: bool) -> dict[str, Any]:
 
 
 def verify(case: Case, modules: Mapping[str, Any]) -> None:
-    """After three steps with different gradients, every contender has moved every parameter by as much as ours has.
+    """After three steps with different gradients, every contender has moved every parameter, and every average of
+    one, by as much as ours has, and cleared the gradients where that belongs to the step.
     Raises `AssertionError`."""
     small = case.smaller()
     ways: dict[str, Tensor] = {}
     for name, module in modules.items():
         parameters = small.parameters()
-        before = [parameter.detach().clone() for parameter in parameters]
-        step: Step = module.build(small, parameters, small.starts(parameters))
+        before = [parameter.detach().clone() for parameter in parameters] * (2 if case.more else 1)
+        built: Built = module.build(small, parameters, small.starts(parameters))
         for seed in range(3):
             for parameter, gradient in zip(parameters, small.gradients(seed), strict=True):
                 assert parameter.grad is not None  # noqa: S101
                 parameter.grad.copy_(gradient)
-            step()
-        ways[name] = torch.cat(list(parameters)).detach() - torch.cat(before)
+            built.step()
+        ways[name] = torch.cat([*parameters, *built.averages()]).detach() - torch.cat(before)
         if case.more and any(
             bool(parameter.grad.any()) for parameter in parameters if parameter.grad is not None
         ):
@@ -85,7 +86,7 @@ def timed(case: Case, modules: Mapping[str, Any], rounds: int) -> tuple[dict[str
     for name, module in modules.items():
         parameters = case.parameters()
         kept = [p.grad.clone() for p in parameters if p.grad is not None] if case.size < 10**7 else []
-        step: Step = module.build(case, parameters, case.starts(parameters) if case.more else [])
+        step: Step = module.build(case, parameters, case.starts(parameters) if case.more else []).step
         for _ in range(2):
             step()
         built[name] = parameters, kept, step

@@ -21,5 +21,6 @@ def test_update(benchmark: Any, case: str, contender: str) -> None:
     verify(timed, modules)
     parameters = timed.parameters()
     benchmark.group = case
-    benchmark(modules[contender].build(timed, parameters, timed.starts(parameters) if timed.more else []))
+    starts = timed.starts(parameters) if timed.more else []
+    benchmark(modules[contender].build(timed, parameters, starts).step)
     assert all(bool(parameter.isfinite().all()) for parameter in parameters)

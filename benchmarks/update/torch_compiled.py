@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from benchmarks.update.cases import DECAY, LR, Case, Step
+from benchmarks.update.cases import DECAY, LR, Built, Case
 from benchmarks.update.chain import around
 
 
-def build(case: Case, parameters: Sequence[nn.Parameter], starts: Sequence[Tensor]) -> Step:
+def build(case: Case, parameters: Sequence[nn.Parameter], starts: Sequence[Tensor]) -> Built:
     rate = torch.tensor(LR)  # a number would be compiled in
     optimizer = torch.optim.AdamW(parameters, rate, weight_decay=DECAY, capturable=False)
-    compiled: Step = torch.compile(around(optimizer, case, parameters, starts))
-    return compiled
+    chain = around(optimizer, case, parameters, starts)
+    return Built(torch.compile(chain.step), chain.averages)

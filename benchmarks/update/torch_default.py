@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from benchmarks.update.cases import DECAY, LR, Case, Step
+from benchmarks.update.cases import DECAY, LR, Built, Case
 from benchmarks.update.chain import around
 
 
-def build(case: Case, parameters: Sequence[nn.Parameter], starts: Sequence[Tensor]) -> Step:
+def build(case: Case, parameters: Sequence[nn.Parameter], starts: Sequence[Tensor]) -> Built:
     return around(torch.optim.AdamW(parameters, LR, weight_decay=DECAY), case, parameters, starts)
