@@ -217,7 +217,6 @@ class Stepping(Optimizer):
             self._lacking.append(
                 {name for state in states for name in ("anchor_to", "ema") if name not in state}
             )
-        self._known = True
         if self.backend == "reference":
             return
         if self.backend == "native" and self._parameters and self._parameters[0].is_cuda:
@@ -276,6 +275,7 @@ class Stepping(Optimizer):
                 loss = closure()
         if not self._still_known():
             self._look_up()
+            self._known = True  # not where it was refused: the next step is refused as well
         gradients = [parameter.grad for parameter in self._parameters]
         if self._cuda is not None:
             self._step_there(self._cuda, gradients)
@@ -441,7 +441,7 @@ class Stepping(Optimizer):
                 f"{self.name}: the state is of an optimizer with another {refused[0]}, which is not taken"
             )
         groups = [dict(group) for group in self.param_groups]
-        own = dict(self._state)
+        own, shown = dict(self._state), self._shown
         super().load_state_dict(state_dict)
         saved = {
             parameter: state_dict["state"].get(index, {})
@@ -457,7 +457,7 @@ class Stepping(Optimizer):
             self._state[parameter] = own[parameter]
             self._take(parameter, own[parameter], given)
         self._forget()
-        self._shown = False
+        self._shown = shown
 
     def _take(self, parameter: Tensor, state: dict[str, Any], given: Mapping[str, Any]) -> None:
         """One parameter's state, without the rounding to the parameter's own dtype that torch's loading has."""

@@ -449,8 +449,9 @@ def test_state_that_no_longer_fits_is_refused(change):
     optimizer = AdamW(model.parameters(), anchor=0.1, backend="native")
     model.float() if change == "dtype" else model.to(memory_format=torch.channels_last)
     model.weight.grad = torch.ones_like(model.weight)
-    with pytest.raises(ValueError, match="build the optimizer after the model was converted"):
-        optimizer.step()
+    for _ in range(2):  # the second step, too
+        with pytest.raises(ValueError, match="build the optimizer after the model was converted"):
+            optimizer.step()
 
 
 def test_average_from_torch_s_state_is_kept_in_full_precision(backend):
