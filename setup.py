@@ -1,7 +1,8 @@
 """The build of the update step's kernels; everything static stands in pyproject.toml.
 
-In the environment: TAOKE_NATIVE=0 builds none, TAOKE_CUDA=1 builds those for NVIDIA GPUs too (it takes nvcc, and a
-minute), TAOKE_CXX_FLAGS adds to the compiler's flags, TAOKE_MUTANTS=1 makes the build that the tests break on purpose.
+In the environment: TAOKE_NATIVE=0 builds none, TAOKE_CUDA=0 none for NVIDIA GPUs, TAOKE_CUDA=1 makes it an error if
+those cannot be built (otherwise they are where nvcc is found, with or without a GPU), TAOKE_CXX_FLAGS adds to the
+compiler's flags, TAOKE_MUTANTS=1 makes the build that the tests break on purpose.
 Where no compiler is found the installation goes on without kernels.
 """
 
@@ -31,7 +32,7 @@ ISA_FLAGS = {
     "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512",
 }
 CUDA_FLAGS = (
-    "-std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden -cudart static"
+    "-std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden -cudart static --threads 0"
     " -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]"
 )
 
@@ -89,10 +90,11 @@ def cuda(target: Path) -> list[str]:
     compiler = shutil.which("nvcc")
     if compiler is None:
         raise CompileError("core.optim._cuda was not built: TAOKE_CUDA=1, but there is no nvcc on the path")
+    headers = " ".join(escaped(ROOT / "csrc" / name) for name in ("plan.h", "update_math.h"))
     return [
         "rule cuda",
         f" command = {compiler} {CUDA_FLAGS} -shared $in -o $out",
-        f"build {escaped(target)}: cuda {escaped(ROOT / 'csrc' / 'cuda' / 'update.cu')}",
+        f"build {escaped(target)}: cuda {escaped(ROOT / 'csrc' / 'cuda' / 'update.cu')} | {headers}",
     ]
 
 
@@ -103,7 +105,8 @@ def escaped(path: Path) -> str:
 extensions = []
 if os.environ.get("TAOKE_NATIVE") != "0" and sys.platform != "win32":
     extensions.append(Extension("core.optim._native", sources=[], optional=True))
-if os.environ.get("TAOKE_CUDA") == "1":
-    extensions.append(Extension("core.optim._cuda", sources=[]))  # it was asked for: without it, an error
+    cuda_wanted = os.environ.get("TAOKE_CUDA")
+    if cuda_wanted == "1" or (cuda_wanted != "0" and shutil.which("nvcc")):
+        extensions.append(Extension("core.optim._cuda", sources=[], optional=cuda_wanted != "1"))
 
 setup(ext_modules=extensions, cmdclass={"build_ext": Ninja})

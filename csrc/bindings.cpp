@@ -1,5 +1,4 @@
-// Python's view of the kernels: pointers come as integers, and every check was made before. Nothing else here knows
-// pybind11.
+// Python's view of the kernels. The state's pointers come as integers, and every check was made before.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -9,8 +8,7 @@
 #include <vector>
 
 #include "plan.h"
-
-namespace py = pybind11;
+#include "tensors.h"
 
 namespace {
 
@@ -50,13 +48,10 @@ class Plan {
     partial_.resize(chunks_.size());
   }
 
-  // One address a parameter; 0 where it takes no part.
-  void gradients(const py::list& addresses) {
-    if (addresses.size() != tensors_.size()) throw std::invalid_argument("one gradient a parameter");
-    size_t i = 0;
-    for (const py::handle& address : addresses)
-      tensors_[i++].grad = PyLong_AsVoidPtr(address.ptr());
-    if (PyErr_Occurred()) throw py::error_already_set();
+  void gradients(const Tensors& tensors) {
+    const std::vector<void*>& gradients = tensors.gradients();
+    if (gradients.size() != tensors_.size()) throw std::invalid_argument("one gradient a parameter");
+    for (size_t i = 0; i < gradients.size(); ++i) tensors_[i].grad = gradients[i];
   }
 
   double squares(const std::string& isa) {
@@ -112,6 +107,17 @@ class Plan {
 
 PYBIND11_MODULE(_native, module) {
   module.doc() = "The update step's kernels; core.optim is how to use them.";
+  py::class_<Tensors>(module, "Tensors", py::module_local())
+      .def(py::init<const py::capsule&, const py::object&, const py::list&>())
+      .def("hold", &Tensors::hold)
+      .def("gradients_of", &Tensors::gradients_of)
+      .def("take", &Tensors::take)
+      .def("shared", &Tensors::shared)
+      .def("addresses", [](const Tensors& tensors) {
+        py::list found;
+        for (void* data : tensors.gradients()) found.append(reinterpret_cast<uintptr_t>(data));
+        return found;
+      });
   py::class_<Plan>(module, "Plan", py::module_local())
       .def(py::init<int>())
       .def("add", &Plan::add)

@@ -12,7 +12,7 @@ from benchmarks.update.chain import around
 
 
 def build(case: Case, parameters: Sequence[nn.Parameter], starts: Sequence[Tensor]) -> Built:
-    rate = torch.tensor(LR)  # a number would be compiled in
-    optimizer = torch.optim.AdamW(parameters, rate, weight_decay=DECAY, capturable=False)
+    rate = torch.tensor(LR, device=case.device)  # a number would be compiled in
+    optimizer = torch.optim.AdamW(parameters, rate, weight_decay=DECAY, capturable=case.device != "cpu")
     chain = around(optimizer, case, parameters, starts)
     return Built(torch.compile(chain.step), chain.averages)

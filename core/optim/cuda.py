@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.optim.native import STORES, address, check_state, places, state_names
+from core.optim import native
+from core.optim.memory import Memory, address, is_dense, is_shared
 from core.optim.reference import Hyper, Rule
 
 NOT_BUILT = "not built: install with TAOKE_CUDA=1 and nvcc on the path"
@@ -33,12 +34,17 @@ def library() -> ctypes.CDLL | None:
         path = Path(__file__).with_name(f"_cuda{suffix}")
         if path.is_file():
             loaded = ctypes.CDLL(str(path))
-            sizes = (ctypes.c_int64 * 5)()
-            loaded.taoke_cuda_sizes(sizes)
-            if list(sizes[:2]) != [_TENSOR.size, _CHUNK.size]:
+            if _sizes(loaded)[:2] != [_TENSOR.size, _CHUNK.size]:
                 raise RuntimeError(f"{path.name} is of another version: install again")
             return loaded
     return None
+
+
+def _sizes(loaded: ctypes.CDLL) -> list[int]:
+    """Bytes of a tensor's row, a chunk's, a tensor's coefficients, and of what a step came to; a chunk's elements."""
+    sizes = (ctypes.c_int64 * 5)()
+    loaded.taoke_cuda_sizes(sizes)
+    return list(sizes)
 
 
 def available() -> str:
@@ -51,15 +57,19 @@ def available() -> str:
 
 def unfit(parameters: Sequence[Tensor]) -> str | None:
     """Why the kernels cannot move these; None where they can."""
-    if library() is None:
+    if library() is None or native.module() is None:
         return f"its kernels were {NOT_BUILT}"
     if len({parameter.device for parameter in parameters}) > 1:
         return "the parameters are on several devices"
     for parameter in parameters:
         if type(parameter) not in (Tensor, torch.nn.Parameter):
             return f"the kernels know torch's own tensors, not {type(parameter).__name__}"
-        if parameter.dtype not in (torch.float32, torch.bfloat16) or not parameter.is_contiguous():
-            return f"the kernels move contiguous float32 and bfloat16, not {parameter.dtype}"
+        if parameter.dtype not in (torch.float32, torch.bfloat16):
+            return f"the kernels move float32 and bfloat16, not {parameter.dtype}"
+        if not is_dense(parameter):
+            return "the kernels move parameters whose elements lie one after the other, not every so many"
+    if is_shared(parameters):
+        return "the kernels move parameters that have their memory for themselves, and two share theirs"
     return None
 
 
@@ -68,7 +78,7 @@ def _on(device: torch.device, data: bytes) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).pin_memory().to(device, non_blocking=True)
 
 
-class Cuda:
+class Cuda(Memory):
     """The update step of these parameters, all on one GPU. The states' step counts are the device's until `settle`."""
 
     def __init__(
@@ -78,17 +88,13 @@ class Cuda:
         states: Sequence[dict[str, Any]],
         groups: Sequence[int],
     ) -> None:
-        loaded = library()
-        if loaded is None:
+        loaded, built = library(), native.module()
+        if loaded is None or built is None:
             raise ValueError(NOT_BUILT)
-        self._library, self._rule = loaded, rule
-        self._parameters, self._states, self._groups = list(parameters), list(states), list(groups)
+        super().__init__(built, rule, parameters, states)
+        self._library, self._rule, self._groups = loaded, rule, list(groups)
         self._device = parameters[0].device
-        for parameter, state in zip(parameters, states, strict=True):
-            check_state(rule, parameter, state)
-        sizes = (ctypes.c_int64 * 5)()
-        loaded.taoke_cuda_sizes(sizes)
-        _, _, coefficients, self._outcome_size, chunk = sizes
+        _, _, coefficients, outcome, chunk = _sizes(loaded)
         chunks = b"".join(
             _CHUNK.pack(i, start, min(start + chunk, parameter.numel()))
             for i, parameter in enumerate(parameters)
@@ -100,20 +106,14 @@ class Cuda:
         self._coefficients = torch.empty(
             len(parameters) * coefficients, dtype=torch.uint8, device=self._device
         )
+        self._outcome_size = outcome // 8
+        self._mixed = any(p.dtype != torch.float32 or self.store(i) for i, p in enumerate(parameters))
         self._left_out = torch.zeros(1, dtype=torch.float64, device=self._device)
-        self._places = [(parameter.data_ptr(), parameter.numel()) for parameter in parameters]
-        self._names = state_names(rule)
-        self._state_places = places(states, self._names)
+        self._empty = [i for i, parameter in enumerate(parameters) if not parameter.numel()]
         self._gradients: list[int] = []
         self._table: Tensor | None = None
         self._hypers: list[Hyper] = []
         self._hyper_table = torch.empty(0)
-
-    def fits(self, *, with_state: bool) -> bool:
-        """Whether the parameters are still where they were, and as large, and, where asked for, their state too."""
-        return (
-            [(parameter.data_ptr(), parameter.numel()) for parameter in self._parameters] == self._places
-        ) and (not with_state or places(self._states, self._names) == self._state_places)
 
     def step(
         self,
@@ -125,23 +125,27 @@ class Cuda:
         zero: bool,
         grad_scale: Tensor | None,
         found_inf: Tensor | None,
-    ) -> Tensor:
-        """One step; [norm, clip factor, scale, 1 where it was left out] as a tensor of the device."""
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            if gradient is not None and (gradient.dtype != parameter.dtype or not gradient.is_contiguous()):
-                raise ValueError("gradients must be contiguous, and of their parameters' type")
-        addresses = [address(gradient) for gradient in gradients]
+    ) -> tuple[Tensor, bool]:
+        """One step. [norm, clip factor, 1 where it was left out] as a tensor of the device, and whether the gradients
+        are still to be cleared."""
+        self.take(gradients)
+        addresses = self.tensors.addresses()
+        for i in self._empty:
+            addresses[i] = int(
+                gradients[i] is not None
+            )  # empty tensors have no address, and count their steps
         if self._table is None or addresses != self._gradients:
             self._write_table(addresses)
         if hypers != self._hypers:
             self._hypers = hypers
             self._hyper_table = _on(self._device, b"".join(struct.pack("<9d", *hyper) for hyper in hypers))
-        outcome = torch.empty(self._outcome_size // 8, dtype=torch.float64, device=self._device)
+        outcome = torch.empty(self._outcome_size, dtype=torch.float64, device=self._device)
         pointer = ctypes.c_void_p
         error = self._library.taoke_cuda_step(
             int(self._rule),
+            int(self._mixed),
             pointer(address(self._table)),
-            ctypes.c_int64(len(self._parameters)),
+            ctypes.c_int64(len(self.parameters)),
             pointer(self._chunks.data_ptr()),
             ctypes.c_int64(self._count),
             pointer(self._hyper_table.data_ptr()),
@@ -153,29 +157,28 @@ class Cuda:
             pointer(address(found_inf)),
             ctypes.c_double(max_norm or 0.0),
             int(check or max_norm is not None),
-            int(zero),
+            int(zero and not self.shared),
             self._device.index,
             pointer(torch.cuda.current_stream(self._device).cuda_stream),
         )
         if error:
             raise RuntimeError(f"the update step failed with CUDA's error {error}")
-        torch.autograd.graph.increment_version(
-            [p for p, g in zip(self._parameters, gradients, strict=True) if g is not None]
+        moving = (
+            self.parameters
+            if self.complete
+            else [p for p, g in zip(self.parameters, gradients, strict=True) if g is not None]
         )
-        return outcome
+        torch.autograd.graph.increment_version(moving)
+        return outcome, zero and self.not_cleared()
 
     def _write_table(self, addresses: list[int]) -> None:
         """The table of tensors with these gradients; the step counts are those of the device's old one."""
         rows = []
-        for i, (parameter, state) in enumerate(zip(self._parameters, self._states, strict=True)):
-            remainder, *others = [address(state.get(name)) for name in self._names]
-            mean = state.get(self._names[1])
-            store = 0 if mean is None else STORES[mean.dtype]
+        for i, (parameter, state) in enumerate(zip(self.parameters, self.states, strict=True)):
+            where, *others = self.row(i)
             narrow = int(parameter.dtype == torch.bfloat16)
-            where = (parameter.data_ptr(), addresses[i], remainder, *others)
-            rows.append(
-                _TENSOR.pack(*where, parameter.numel(), narrow, store, self._groups[i], i, state["step"])
-            )
+            sizes = (parameter.numel(), narrow, self.store(i), self._groups[i], i, state["step"])
+            rows.append(_TENSOR.pack(where, addresses[i], *others, *sizes))
         old, self._table = self._table, _on(self._device, b"".join(rows))
         if old is not None:
             self._steps(self._table).copy_(self._steps(old))
@@ -195,5 +198,5 @@ class Cuda:
     def settle(self) -> None:
         """The step counts into the states. Waits for the device."""
         if self._table is not None:
-            for state, step in zip(self._states, self._steps(self._table).tolist(), strict=True):
+            for state, step in zip(self.states, self._steps(self._table).tolist(), strict=True):
                 state["step"] = step

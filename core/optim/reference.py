@@ -42,6 +42,7 @@ MOMENTS = {Rule.ADAM: ("exp_avg", "exp_avg_sq"), Rule.MOMENTUM: ("momentum_buffe
 """The names of a rule's state: the mean and the mean square."""
 
 
+@torch.no_grad()
 def squares(gradients: Sequence[Tensor]) -> float:
     """The sum of all squares, in double: not finite exactly where a gradient is not."""
     if not gradients:
@@ -50,6 +51,7 @@ def squares(gradients: Sequence[Tensor]) -> float:
     return float(torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum())
 
 
+@torch.no_grad()
 def update(
     rule: Rule,
     parameter: Tensor,

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal, overload
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim import optimizer as torchs
 
-from core.optim import codes, cuda, reference
-from core.optim.native import Native, is_dense, same_layout, unfit, warn_once
+from core.optim import codes, cuda, native, reference
+from core.optim.memory import is_dense, same_layout
 from core.optim.reference import MOMENTS, Hyper, Rule
 
 Backend = Literal["auto", "native", "reference"]
@@ -75,6 +76,7 @@ class Stepping(Optimizer):
         self.check = check
         self._skipped = 0
         self._cuda: cuda.Cuda | None = None
+        self._counted: int | None = None
         self._forget()
         given = params if isinstance(params, Tensor) else list(params)
         if anchor_to is not None and len(given) > 1 and isinstance(given[0], dict):
@@ -101,7 +103,8 @@ class Stepping(Optimizer):
     @property
     def state(self) -> Any:
         """What is kept of each parameter. Whoever has seen it may change it, or where it lies: from then on, each step
-        looks at all of it again."""
+        looks at all of it again. Reading it waits for a GPU, which counts the steps."""
+        self._settle()
         self._shown = True
         return self._state
 
@@ -180,6 +183,7 @@ class Stepping(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.setdefault("_cuda", None)
+        self.__dict__.setdefault("_counted", None)
         self.__dict__.setdefault("_skipped", 0)
         self.__dict__.setdefault("_shown", True)
         if "skipped_steps" in state:
@@ -192,7 +196,7 @@ class Stepping(Optimizer):
         self._settle()
         self._known = False
         self._cuda = None
-        self._native: Native | None = None
+        self._native: native.Native | None = None
         self._parameters: list[Tensor] = []
         self._states: list[dict[str, Any]] = []
         self._groups: list[int] = []
@@ -201,12 +205,17 @@ class Stepping(Optimizer):
         self.clip_factor: float | Tensor = 1.0
 
     def _settle(self) -> None:
-        """What a GPU counts, into the states and this object."""
+        """What was counted elsewhere, into the states and this object."""
+        if self._counted is not None:
+            for state in self._states:
+                state["step"] = self._counted
+            self._counted = None
         if self._cuda is not None:
             self._cuda.settle()
             self._skipped += self._cuda.left_out()
             self._cuda.forget_left_out()
 
+    @torch.no_grad()
     def _look_up(self) -> None:
         self._forget()
         for number, group in enumerate(self.param_groups):
@@ -217,23 +226,19 @@ class Stepping(Optimizer):
             self._lacking.append(
                 {name for state in states for name in ("anchor_to", "ema") if name not in state}
             )
-        if self.backend == "reference":
+        if self.backend == "reference" or not self._parameters:
             return
-        if self.backend == "native" and self._parameters and self._parameters[0].is_cuda:
-            reason = cuda.unfit(self._parameters)
-            if reason is not None:
-                raise ValueError(f"{self.name}: backend='native', but {reason}")
-            self._cuda = cuda.Cuda(self._rule(), self._parameters, self._states, self._groups)
-            return
-        reason = unfit(self._parameters)
-        if reason is None:
-            self._native = Native(self._rule(), self._parameters, self._states, self._groups)
-        elif self.backend == "native":
+        kernels = cuda if self._parameters[0].is_cuda else native
+        reason = kernels.unfit(self._parameters)
+        if reason is not None and self.backend == "native":
             raise ValueError(f"{self.name}: backend='native', but {reason}")
-        elif any(
-            p.device.type == "cpu" and p.dtype in (torch.float32, torch.bfloat16) for p in self._parameters
-        ):
-            warn_once(reason)
+        if reason is not None:
+            if any(p.dtype in (torch.float32, torch.bfloat16) for p in self._parameters):
+                native.warn_once(reason)
+        elif kernels is cuda:
+            self._cuda = cuda.Cuda(self._rule(), self._parameters, self._states, self._groups)
+        else:
+            self._native = native.Native(self._rule(), self._parameters, self._states, self._groups)
 
     def _found_state(self, parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
         """A parameter's state where the parameter is now; a new one where somebody has taken it away."""
@@ -267,8 +272,23 @@ class Stepping(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        given = () if closure is None else (closure,)
+        if torch.autograd._profiler_enabled() or self._has_hooks():  # type: ignore[attr-defined]
+            return self._observed_step(*given)
+        return self._step(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]  # else torch wraps it to be profiled and hooked: a quarter of a step of small tensors
+
+    def _has_hooks(self) -> bool:
+        return bool(
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or torchs._global_optimizer_pre_hooks
+            or torchs._global_optimizer_post_hooks
+        )
+
+    def _step(self, closure: Callable[[], float] | None = None) -> float | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -276,7 +296,8 @@ class Stepping(Optimizer):
         if not self._still_known():
             self._look_up()
             self._known = True  # not where it was refused: the next step is refused as well
-        gradients = [parameter.grad for parameter in self._parameters]
+        kernels = self._native or self._cuda
+        gradients = [p.grad for p in self._parameters] if kernels is None else kernels.gradients()
         if self._cuda is not None:
             self._step_there(self._cuda, gradients)
             return loss
@@ -296,22 +317,34 @@ class Stepping(Optimizer):
         self._update(gradients, clip * scale)
         return loss
 
+    _observed_step = Optimizer.profile_hook_step(_step)
+
     def _step_there(self, kernels: cuda.Cuda, gradients: list[Tensor | None]) -> None:
         """On a GPU, which decides by itself: nothing is read here."""
         self._refuse_what_came_later()
-        outcome = kernels.step(
-            gradients,
-            [
-                self._hyper(group, 2) for group in self.param_groups
-            ],  # what the first step differs in, it knows
-            max_norm=self.max_grad_norm,
-            check=self.check,
-            zero=self.zero_grads,
-            grad_scale=getattr(self, "grad_scale", None),
-            found_inf=getattr(self, "found_inf", None),
-        )
+        try:
+            outcome, clear = kernels.step(
+                gradients,
+                [
+                    self._hyper(group, 2) for group in self.param_groups
+                ],  # it knows what a first step differs in
+                max_norm=self.max_grad_norm,
+                check=self.check,
+                zero=self.zero_grads,
+                grad_scale=getattr(self, "grad_scale", None),
+                found_inf=getattr(self, "found_inf", None),
+            )
+        except RuntimeError:
+            self._refuse_sparse(gradients)
+            raise
+        if clear:
+            _clear(gradients)
         self.grad_norm = outcome[0] if self.check or self.max_grad_norm is not None else None
         self.clip_factor = outcome[1]
+
+    def _refuse_sparse(self, gradients: list[Tensor | None]) -> None:
+        if any(g is not None and g.layout != torch.strided for g in gradients):
+            raise RuntimeError(f"{self.name} does not take sparse gradients")
 
     def _unscaling(self) -> float | None:
         """One over GradScaler's scale; None where it found a gradient that is not finite."""
@@ -323,17 +356,15 @@ class Stepping(Optimizer):
 
     def _norm(self, gradients: list[Tensor | None], scale: float | None) -> float | None:
         needed = self.check or self.max_grad_norm is not None
-        try:
-            if self._native is not None:
+        if self._native is None:
+            self._refuse_sparse(gradients)
+            squares = reference.squares([g for g in gradients if g is not None]) if needed else 0.0
+        else:
+            try:
                 squares = self._native.squares(gradients, needed=needed)
-            elif any(g is not None and g.layout != torch.strided for g in gradients):
-                raise RuntimeError("sparse")
-            else:
-                squares = reference.squares([g for g in gradients if g is not None]) if needed else 0.0
-        except RuntimeError as error:
-            if any(g is not None and g.layout != torch.strided for g in gradients):
-                raise RuntimeError(f"{self.name} does not take sparse gradients") from error
-            raise
+            except RuntimeError:
+                self._refuse_sparse(gradients)
+                raise
         return math.sqrt(squares) * (scale or 1.0) if needed else None
 
     def _update(self, gradients: list[Tensor | None], scale: float) -> None:
@@ -342,6 +373,7 @@ class Stepping(Optimizer):
         moving: Sequence[int] = range(len(parameters))
         complete = self._native is not None and self._native.complete
         if not complete and any(gradient is None for gradient in gradients):
+            self._settle()
             moving = [i for i in moving if gradients[i] is not None]
             parameters, states = [parameters[i] for i in moving], [states[i] for i in moving]
         rows, table = self._table(states, moving)
@@ -360,12 +392,16 @@ class Stepping(Optimizer):
         self, states: Sequence[dict[str, Any]], moving: Sequence[int]
     ) -> tuple[list[int] | None, list[tuple[Hyper, int]]]:
         """Count the step. Which entry of a table is whose, and the table: hyper-parameters and step. Usually all
-        parameters of a group have taken as many steps: None, and the entries are the groups."""
-        taken = list(map(itemgetter("step"), states))
+        parameters of a group have taken as many steps: None, and the entries are the groups. Where all have taken as
+        many and nobody looks, they are counted here (`_counted`), not in each state."""
+        taken = [self._counted] if self._counted is not None else list(map(itemgetter("step"), states))
         if taken and taken.count(taken[0]) == len(taken):
             step = taken[0] + 1
-            for state in states:
-                state["step"] = step
+            if self._native is not None and len(states) == len(self._states) and not self._shown:
+                self._counted = step
+            else:
+                for state in states:
+                    state["step"] = step
             return None, [(self._hyper(group, step), step) for group in self.param_groups]
         places: dict[tuple[int, int], int] = {}
         rows = [0] * len(self._states)
@@ -496,6 +532,7 @@ class Stepping(Optimizer):
                 state[name] = torch.empty_like(parameter, dtype=dtype).copy_(given[name])
 
 
+@torch.no_grad()
 def _clear(gradients: Sequence[Tensor | None]) -> None:
     given = [gradient for gradient in gradients if gradient is not None]
     if given:

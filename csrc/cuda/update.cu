@@ -4,100 +4,344 @@
 
 #include "../plan.h"
 
+#ifndef V_THREADS
+#define V_THREADS 256
+#endif
+#ifndef V_HINT
+#define V_HINT 1
+#endif
+#ifndef V_BLOCKS
+#define V_BLOCKS 3
+#endif
+#ifndef V_BLOCKS2
+#define V_BLOCKS2 2
+#endif
+#ifndef V_UNROLL
+#define V_UNROLL 1
+#endif
+
 namespace {
 
-const int THREADS = 256;
-const int EACH = 8;  // elements of a thread at a time: 16 bytes of bf16, twice 16 bytes of float
-const int AT_ONCE = THREADS * EACH;
-static_assert(TAOKE_CHUNK % AT_ONCE == 0 && 32 * EACH == TAOKE_BLOCK, "a warp has one block of codes");
+const int THREADS = V_THREADS, UNROLLED = V_UNROLL;
 
 // What a step came to, in device memory; Python reads it late.
 struct Outcome {
-  double norm, clip, scale, skipped;
-};
-
-template <class T>
-struct alignas(sizeof(T) * EACH < 16 ? sizeof(T) * EACH : 16) Packed {
-  T at[EACH];
+  double norm, clip, skipped;
 };
 
 __device__ bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
-// `n` of EACH elements; whole and aligned groups go in accesses of 16 bytes.
+__device__ bool all_aligned(const TaokeTensor& t) {
+  return aligned(t.param) && aligned(t.grad) && aligned(t.remainder) && aligned(t.mean) && aligned(t.square) &&
+         aligned(t.start) && aligned(t.average);
+}
+
+// Memory that a step reads and writes once is not worth the cache.
 template <class T>
-__device__ void load(Packed<T>& to, const T* from, int n, bool whole) {
-  if (whole) {
-    to = *reinterpret_cast<const Packed<T>*>(from);
-  } else {
-    for (int k = 0; k < EACH; ++k) to.at[k] = k < n ? from[k] : T(0);
-  }
+__device__ T read(const void* from) {
+  const T* p = static_cast<const T*>(from);
+  __builtin_assume(__isGlobal(p));
+#if V_HINT
+  return __ldcs(p);
+#else
+  return *p;
+#endif
 }
 
 template <class T>
-__device__ void store(T* to, const Packed<T>& from, int n, bool whole) {
-  if (whole) {
-    *reinterpret_cast<Packed<T>*>(to) = from;
-  } else {
-    for (int k = 0; k < EACH; ++k)
-      if (k < n) to[k] = from.at[k];
+__device__ void write(void* to, T x) {
+  T* p = static_cast<T*>(to);
+  __builtin_assume(__isGlobal(p));
+#if V_HINT
+  __stcs(p, x);
+#else
+  *p = x;
+#endif
+}
+
+// The sum of a block's numbers, in a fixed tree; thread 0 has it.
+template <int COUNT>
+__device__ double summed(double x) {
+  __shared__ double sums[COUNT / 32];
+  for (int lane = 16; lane > 0; lane /= 2) x += __shfl_xor_sync(0xffffffffu, x, lane);
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = x;
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    x = threadIdx.x < COUNT / 32 ? sums[threadIdx.x] : 0.0;
+    for (int lane = 16; lane > 0; lane /= 2) x += __shfl_xor_sync(0xffffffffu, x, lane);
+  }
+  __syncthreads();
+  return x;
+}
+
+// Zeros in place of the gradients of a chunk.
+__device__ void clear(const TaokeTensor& t, const TaokeChunk& c) {
+  for (int64_t i = c.from + threadIdx.x; i < c.to; i += THREADS) {
+    if (t.narrow)
+      static_cast<uint16_t*>(t.grad)[i] = 0;
+    else
+      static_cast<float*>(t.grad)[i] = 0.0f;
   }
 }
 
-__device__ void load(float* to, const void* from, int64_t i, int n, bool narrow) {
+// ------------------------------------------------------------------------------------ where everything is float
+
+// One float, or four at a multiple of 16 bytes.
+__device__ void load(float (&to)[1], const void* from, int64_t i) {
+  to[0] = read<float>(static_cast<const float*>(from) + i);
+}
+
+__device__ void load(float (&to)[4], const void* from, int64_t i) {
+  const float4 x = read<float4>(static_cast<const float*>(from) + i);
+  to[0] = x.x, to[1] = x.y, to[2] = x.z, to[3] = x.w;
+}
+
+__device__ void store(void* to, int64_t i, const float (&from)[1]) { write(static_cast<float*>(to) + i, from[0]); }
+
+__device__ void store(void* to, int64_t i, const float (&from)[4]) {
+  write(static_cast<float*>(to) + i, make_float4(from[0], from[1], from[2], from[3]));
+}
+
+template <int RULE, bool ANCHOR, bool AVERAGE, int N>
+__device__ void floats(const TaokeTensor& t, const TaokeCoefficients& c, int64_t i, bool zero) {
+  float p[N], g[N], m[N] = {}, v[N] = {}, start[N] = {}, average[N] = {};
+  load(p, t.param, i);
+  load(g, t.grad, i);
+  if (RULE != TAOKE_PLAIN) load(m, t.mean, i);
+  if (RULE == TAOKE_ADAM) load(v, t.square, i);
+  if (ANCHOR) load(start, t.start, i);
+  if (AVERAGE) load(average, t.average, i);
+  for (int k = 0; k < N; ++k)
+    taoke_element<RULE, ANCHOR, AVERAGE>(p[k], g[k], m[k], v[k], start[k], average[k], c);
+  store(t.param, i, p);
+  if (RULE != TAOKE_PLAIN) store(t.mean, i, m);
+  if (RULE == TAOKE_ADAM) store(t.square, i, v);
+  if (AVERAGE) store(t.average, i, average);
+  const float none[N] = {};
+  if (zero) store(t.grad, i, none);
+}
+
+struct Floats {
+  template <int RULE, bool ANCHOR, bool AVERAGE>
+  static __device__ void chunk(const TaokeTensor& t, const TaokeCoefficients& c, const TaokeChunk& at, bool zero) {
+    int64_t from = at.from;
+    if (all_aligned(t)) {
+      from = at.to - (at.to - at.from) % 4;
+#pragma unroll(UNROLLED)
+      for (int64_t i = at.from + threadIdx.x * 4; i < from; i += THREADS * 4)
+        floats<RULE, ANCHOR, AVERAGE, 4>(t, c, i, zero);
+    }
+#pragma unroll 1
+    for (int64_t i = from + threadIdx.x; i < at.to; i += THREADS) floats<RULE, ANCHOR, AVERAGE, 1>(t, c, i, zero);
+  }
+};
+
+// ------------------------------------------------------------------------------------ numbers of 1, 2 and 4 bytes
+
+const int EACH = 8;  // elements of a thread at a time: 16 bytes of bf16
+static_assert(TAOKE_CHUNK % (THREADS * EACH) == 0 && 32 * EACH == TAOKE_BLOCK, "a warp has one block of codes");
+
+// EACH numbers of one width, as they lie in memory.
+struct Raw {
+  uint32_t word[EACH] = {};
+
+  template <int WIDTH>
+  __device__ uint32_t get(int k) const {
+    return WIDTH == 4 ? word[k] : WIDTH == 2 ? word[k / 2] >> 16 * (k % 2) & 0xffffu : word[k / 4] >> 8 * (k % 4) & 0xffu;
+  }
+
+  template <int WIDTH>
+  __device__ void set(int k, uint32_t x) {  // once, from zeros
+    if (WIDTH == 4) word[k] = x;
+    if (WIDTH == 2) word[k / 2] |= (x & 0xffffu) << 16 * (k % 2);
+    if (WIDTH == 1) word[k / 4] |= (x & 0xffu) << 8 * (k % 4);
+  }
+};
+
+template <int WIDTH>
+__device__ void load(Raw& to, const void* from, int64_t i, int n, bool whole) {
+  const char* p = static_cast<const char*>(from) + i * WIDTH;
+  if (whole && WIDTH == 1) {
+    const uint2 x = read<uint2>(p);
+    to.word[0] = x.x, to.word[1] = x.y;
+  } else if (whole) {
+    const uint4 x = read<uint4>(p);
+    to.word[0] = x.x, to.word[1] = x.y, to.word[2] = x.z, to.word[3] = x.w;
+    if (WIDTH == 4) {
+      const uint4 y = read<uint4>(p + 16);
+      to.word[4] = y.x, to.word[5] = y.y, to.word[6] = y.z, to.word[7] = y.w;
+    }
+  } else {
+    for (int k = 0; k < EACH; ++k) {
+      if (k >= n) continue;
+      if (WIDTH == 4) to.set<WIDTH>(k, read<uint32_t>(p + 4 * k));
+      if (WIDTH == 2) to.set<WIDTH>(k, read<uint16_t>(p + 2 * k));
+      if (WIDTH == 1) to.set<WIDTH>(k, read<uint8_t>(p + k));
+    }
+  }
+}
+
+template <int WIDTH>
+__device__ void store(void* to, const Raw& x, int64_t i, int n, bool whole) {
+  char* p = static_cast<char*>(to) + i * WIDTH;
+  if (whole && WIDTH == 1) {
+    write(p, make_uint2(x.word[0], x.word[1]));
+  } else if (whole) {
+    write(p, make_uint4(x.word[0], x.word[1], x.word[2], x.word[3]));
+    if (WIDTH == 4) write(p + 16, make_uint4(x.word[4], x.word[5], x.word[6], x.word[7]));
+  } else {
+    for (int k = 0; k < EACH; ++k) {
+      if (k >= n) continue;
+      if (WIDTH == 4) write(p + 4 * k, x.get<WIDTH>(k));
+      if (WIDTH == 2) write(p + 2 * k, static_cast<uint16_t>(x.get<WIDTH>(k)));
+      if (WIDTH == 1) write(p + k, static_cast<uint8_t>(x.get<WIDTH>(k)));
+    }
+  }
+}
+
+__device__ void load(Raw& to, const void* from, int64_t i, int n, bool whole, bool narrow) {
+  if (narrow)
+    load<2>(to, from, i, n, whole);
+  else
+    load<4>(to, from, i, n, whole);
+}
+
+__device__ void widen(float (&to)[EACH], const Raw& from, bool narrow) {
+  for (int k = 0; k < EACH; ++k)
+    to[k] = narrow ? taoke_from_bf16(static_cast<uint16_t>(from.get<2>(k))) : taoke_float(from.word[k]);
+}
+
+__device__ void store(void* to, const float (&from)[EACH], int64_t i, int n, bool whole, bool narrow,
+                      const uint32_t (&random)[EACH], int shift) {
+  Raw x;
   if (narrow) {
-    const uint16_t* p = static_cast<const uint16_t*>(from);
-    Packed<uint16_t> x;
-    load(x, p + i, n, n == EACH && aligned(p));
-    for (int k = 0; k < EACH; ++k) to[k] = taoke_from_bf16(x.at[k]);
+    for (int k = 0; k < EACH; ++k) x.set<2>(k, taoke_to_bf16(from[k], random[k] >> shift & 0xffffu));
+    store<2>(to, x, i, n, whole);
   } else {
-    const float* p = static_cast<const float*>(from);
-    Packed<float> x;
-    load(x, p + i, n, n == EACH && aligned(p));
-    for (int k = 0; k < EACH; ++k) to[k] = x.at[k];
+    for (int k = 0; k < EACH; ++k) x.word[k] = taoke_bits(from[k]);
+    store<4>(to, x, i, n, whole);
   }
 }
 
-__device__ void store(void* to, const float* from, int64_t i, int n, bool narrow, const uint32_t* random, int shift) {
-  if (narrow) {
-    uint16_t* p = static_cast<uint16_t*>(to);
-    Packed<uint16_t> x;
-    for (int k = 0; k < EACH; ++k) x.at[k] = taoke_to_bf16(from[k], (random[k] >> shift) & 0xffffu);
-    store(p + i, x, n, n == EACH && aligned(p));
-  } else {
-    float* p = static_cast<float*>(to);
-    Packed<float> x;
-    for (int k = 0; k < EACH; ++k) x.at[k] = from[k];
-    store(p + i, x, n, n == EACH && aligned(p));
-  }
+__device__ void draw(uint32_t (&random)[EACH], const TaokeTensor& t, int64_t i, uint32_t use) {
+  const uint32_t key = taoke_key(t.number, t.step, static_cast<uint32_t>(static_cast<uint64_t>(i) >> 32), use);
+  for (int k = 0; k < EACH; ++k) random[k] = taoke_random(key, static_cast<uint32_t>(i) + k);
 }
 
-__device__ float largest_of_warp(const float* x) {
+__device__ float largest_of_warp(const float (&x)[EACH]) {
   uint32_t most = 0;
-  for (int k = 0; k < EACH; ++k) {
-    const uint32_t bits = taoke_bits(x[k]) & 0x7fffffffu;
-    most = bits > most ? bits : most;
-  }
-  for (int lane = 16; lane > 0; lane /= 2) {
-    const uint32_t other = __shfl_xor_sync(0xffffffffu, most, lane);
-    most = other > most ? other : most;
-  }
+  for (int k = 0; k < EACH; ++k) most = max(most, taoke_bits(x[k]) & 0x7fffffffu);
+  for (int lane = 16; lane > 0; lane /= 2) most = max(most, __shfl_xor_sync(0xffffffffu, most, lane));
   return taoke_float(most);
 }
 
-// The sum of a block's numbers, in a fixed tree.
-template <int COUNT>
-__device__ double summed(double x) {
-  __shared__ double sums[COUNT];
-  sums[threadIdx.x] = x;
-  __syncthreads();
-  for (int width = COUNT / 2; width > 0; width /= 2) {
-    if (threadIdx.x < width) sums[threadIdx.x] += sums[threadIdx.x + width];
-    __syncthreads();
+// `n` elements from `i` on, EACH but at a tensor's end; all of a warp come here together.
+template <int RULE, bool ANCHOR, bool AVERAGE>
+__device__ void mixed(const TaokeTensor& t, const TaokeCoefficients& c, int64_t i, int n, bool whole, bool zero) {
+  const bool has_mean = RULE != TAOKE_PLAIN, has_square = RULE == TAOKE_ADAM;
+  const bool narrow = t.narrow, codes = t.store == TAOKE_CODES, short_state = t.store == TAOKE_BFLOAT16;
+  const int64_t block = i / TAOKE_BLOCK;
+  // Everything is asked for before anything is looked at.
+  Raw raw_p, raw_rest, raw_g, raw_m, raw_v, raw_start, raw_average;
+  float mean_scale = 0.0f, square_scale = 0.0f;
+  load(raw_p, t.param, i, n, whole, narrow);
+  load(raw_g, t.grad, i, n, whole, narrow);
+  if (t.remainder) load<2>(raw_rest, t.remainder, i, n, whole);
+  if (ANCHOR) load(raw_start, t.start, i, n, whole, narrow);
+  if (AVERAGE) load<4>(raw_average, t.average, i, n, whole);
+  if (has_mean && codes) {
+    load<1>(raw_m, t.mean, i, n, whole);
+    if (n > 0) mean_scale = t.mean_scale[block];
+  } else if (has_mean) {
+    load(raw_m, t.mean, i, n, whole, short_state);
   }
-  const double sum = sums[0];
-  __syncthreads();
-  return sum;
+  if (has_square && codes) {
+    load<1>(raw_v, t.square, i, n, whole);
+    if (n > 0) square_scale = t.square_scale[block];
+  } else if (has_square) {
+    load(raw_v, t.square, i, n, whole, short_state);
+  }
+
+  float p[EACH], g[EACH], m[EACH] = {}, v[EACH] = {}, start[EACH] = {}, average[EACH] = {};
+  if (t.remainder) {
+    for (int k = 0; k < EACH; ++k)
+      p[k] = taoke_join(static_cast<uint16_t>(raw_p.get<2>(k)), static_cast<int16_t>(raw_rest.get<2>(k)));
+  } else {
+    widen(p, raw_p, narrow);
+  }
+  widen(g, raw_g, narrow);
+  if (ANCHOR) widen(start, raw_start, narrow);
+  if (AVERAGE) widen(average, raw_average, false);
+  if (codes) {
+    for (int k = 0; k < EACH; ++k) {
+      if (has_mean) m[k] = taoke_mean_of(static_cast<int8_t>(raw_m.get<1>(k)), mean_scale);
+      if (has_square) v[k] = taoke_square_of(static_cast<int>(raw_v.get<1>(k)), square_scale);
+    }
+  } else {
+    if (has_mean) widen(m, raw_m, short_state);
+    if (has_square) widen(v, raw_v, short_state);
+  }
+
+  for (int k = 0; k < EACH; ++k)
+    taoke_element<RULE, ANCHOR, AVERAGE>(p[k], g[k], m[k], v[k], start[k], average[k], c);
+
+  uint32_t random[EACH] = {};
+  if (t.remainder) {
+    Raw near, rest;
+    for (int k = 0; k < EACH; ++k) {
+      int16_t missing;
+      near.set<2>(k, taoke_split(p[k], missing));
+      rest.set<2>(k, static_cast<uint16_t>(missing));
+    }
+    store<2>(t.param, near, i, n, whole);
+    store<2>(t.remainder, rest, i, n, whole);
+  } else {
+    if (narrow) draw(random, t, i, 0);
+    store(t.param, p, i, n, whole, narrow, random, 0);
+  }
+  if (AVERAGE) store(t.average, average, i, n, whole, false, random, 0);
+  if (has_mean && (codes || short_state)) draw(random, t, i, 1);
+  if (has_mean && codes) {
+    for (int k = 0; k < EACH; ++k)
+      if (k >= n) m[k] = v[k] = 0.0f;
+    const float scale = taoke_scale(largest_of_warp(m), TAOKE_MEAN_TOP), inverse = taoke_inverse(scale);
+    Raw code;
+    for (int k = 0; k < EACH; ++k)
+      code.set<1>(k, static_cast<uint32_t>(taoke_mean_code(m[k], inverse, random[k] >> 16)));
+    store<1>(t.mean, code, i, n, whole);
+    if (threadIdx.x % 32 == 0 && n > 0) t.mean_scale[block] = scale;
+    if (has_square) {
+      const float its = taoke_scale(largest_of_warp(v), TAOKE_SQUARE_TOP), its_inverse = taoke_inverse(its);
+      Raw square;
+      for (int k = 0; k < EACH; ++k)
+        square.set<1>(k, static_cast<uint32_t>(taoke_square_code(v[k], its_inverse, random[k] & 0xffffu)));
+      store<1>(t.square, square, i, n, whole);
+      if (threadIdx.x % 32 == 0 && n > 0) t.square_scale[block] = its;
+    }
+  } else {
+    if (has_mean) store(t.mean, m, i, n, whole, short_state, random, 16);
+    if (has_square) store(t.square, v, i, n, whole, short_state, random, 0);
+  }
+  if (!zero) return;
+  if (narrow)
+    store<2>(t.grad, Raw{}, i, n, whole);
+  else
+    store<4>(t.grad, Raw{}, i, n, whole);
 }
+
+struct Mixed {
+  template <int RULE, bool ANCHOR, bool AVERAGE>
+  static __device__ void chunk(const TaokeTensor& t, const TaokeCoefficients& c, const TaokeChunk& at, bool zero) {
+    const bool is_aligned = all_aligned(t);
+    for (int64_t from = at.from; from < at.to; from += THREADS * EACH) {
+      const int64_t i = from + threadIdx.x * EACH, left = at.to - i;
+      const int n = static_cast<int>(left < 0 ? 0 : left < EACH ? left : EACH);
+      mixed<RULE, ANCHOR, AVERAGE>(t, c, i, n, is_aligned && n == EACH, zero);
+    }
+  }
+};
+
+// ------------------------------------------------------------------------------------ the three launches
 
 __global__ void __launch_bounds__(THREADS)
     squares(const TaokeTensor* tensors, const TaokeChunk* chunks, int64_t count, double* partial) {
@@ -106,10 +350,18 @@ __global__ void __launch_bounds__(THREADS)
     const void* grad = tensors[c.tensor].grad;
     const bool narrow = tensors[c.tensor].narrow;
     double sum = 0.0;
-    if (grad) {
-      for (int64_t i = c.from + threadIdx.x * EACH; i < c.to; i += AT_ONCE) {
+    if (grad && !narrow && c.to - c.from == TAOKE_CHUNK && aligned(grad)) {
+      const int rounds = TAOKE_CHUNK / (4 * THREADS);
+      float g[rounds][4];
+      for (int k = 0; k < rounds; ++k) load(g[k], grad, c.from + 4 * (k * THREADS + threadIdx.x));
+      for (int k = 0; k < 4 * rounds; ++k) sum += static_cast<double>(g[k / 4][k % 4]) * static_cast<double>(g[k / 4][k % 4]);
+    } else if (grad) {
+      for (int64_t i = c.from + threadIdx.x * EACH; i < c.to; i += THREADS * EACH) {
+        const int n = static_cast<int>(c.to - i < EACH ? c.to - i : EACH);
+        Raw raw;
         float g[EACH];
-        load(g, grad, i, static_cast<int>(c.to - i < EACH ? c.to - i : EACH), narrow);
+        load(raw, grad, i, n, n == EACH && aligned(grad), narrow);
+        widen(g, raw, narrow);
         for (int k = 0; k < EACH; ++k) sum += static_cast<double>(g[k]) * static_cast<double>(g[k]);
       }
     }
@@ -127,7 +379,11 @@ __global__ void __launch_bounds__(FINISHERS)
            const float* grad_scale, const float* found_inf, double max_norm, bool check) {
   double sum = 0.0;
   for (int64_t i = threadIdx.x; i < count; i += FINISHERS) sum += partial[i];
+  __shared__ double whole;
   sum = summed<FINISHERS>(sum);
+  if (threadIdx.x == 0) whole = sum;
+  __syncthreads();
+  sum = whole;
   const double unscale = grad_scale ? 1.0 / static_cast<double>(*grad_scale) : 1.0;
   const double norm = sqrt(sum) * unscale;
   const bool skip = (check && !isfinite(norm)) || (found_inf && *found_inf != 0.0f);
@@ -136,7 +392,6 @@ __global__ void __launch_bounds__(FINISHERS)
   if (threadIdx.x == 0) {
     outcome->norm = norm;
     outcome->clip = skip ? 0.0 : clip;
-    outcome->scale = clip * unscale;
     if (skip) *skipped += 1.0;
     outcome->skipped = skip ? 1.0 : 0.0;
   }
@@ -151,123 +406,32 @@ __global__ void __launch_bounds__(FINISHERS)
   }
 }
 
-template <int RULE, bool ANCHOR, bool AVERAGE>
-__device__ void elements(float* p, const float* g, float* m, float* v, const float* start, float* average,
-                         const TaokeCoefficients& c) {
-  for (int k = 0; k < EACH; ++k)
-    taoke_element<RULE, ANCHOR, AVERAGE>(p[k], g[k], m[k], v[k], start[k], average[k], c);
-}
-
-template <int RULE>
-__device__ void group(const TaokeTensor& t, const TaokeCoefficients& c, int64_t i, int n) {
-  const bool has_mean = RULE != TAOKE_PLAIN, has_square = RULE == TAOKE_ADAM;
-  const bool codes = t.store == TAOKE_CODES, short_state = t.store == TAOKE_BFLOAT16;
-  float p[EACH], g[EACH], m[EACH] = {}, v[EACH] = {}, start[EACH] = {}, average[EACH] = {};
-  uint32_t random[EACH] = {};
-  const int64_t block = i / TAOKE_BLOCK;
-  const bool whole = n == EACH;
-  load(p, t.param, i, n, t.narrow);
-  load(g, t.grad, i, n, t.narrow);
-  if (t.remainder) {
-    Packed<uint16_t> near;
-    Packed<int16_t> rest;
-    load(near, static_cast<const uint16_t*>(t.param) + i, n, whole && aligned(t.param));
-    load(rest, t.remainder + i, n, whole && aligned(t.remainder));
-    for (int k = 0; k < EACH; ++k) p[k] = taoke_join(near.at[k], rest.at[k]);
-  }
-  if (t.start) load(start, t.start, i, n, t.narrow);
-  if (t.average) load(average, t.average, i, n, false);
-  if (codes) {
-    if (has_mean && n > 0) {
-      Packed<int8_t> code;
-      load(code, static_cast<const int8_t*>(t.mean) + i, n, whole && aligned(t.mean));
-      for (int k = 0; k < EACH; ++k) m[k] = taoke_mean_of(code.at[k], t.mean_scale[block]);
-    }
-    if (has_square && n > 0) {
-      Packed<uint8_t> code;
-      load(code, static_cast<const uint8_t*>(t.square) + i, n, whole && aligned(t.square));
-      for (int k = 0; k < EACH; ++k) v[k] = taoke_square_of(code.at[k], t.square_scale[block]);
-    }
-  } else {
-    if (has_mean) load(m, t.mean, i, n, short_state);
-    if (has_square) load(v, t.square, i, n, short_state);
-  }
-
+template <int RULE, class Kind>
+__device__ void chunk_of(const TaokeTensor& t, const TaokeCoefficients& c, const TaokeChunk& at, bool zero) {
   if (t.start && t.average)
-    elements<RULE, true, true>(p, g, m, v, start, average, c);
+    Kind::template chunk<RULE, true, true>(t, c, at, zero);
   else if (t.start)
-    elements<RULE, true, false>(p, g, m, v, start, average, c);
+    Kind::template chunk<RULE, true, false>(t, c, at, zero);
   else if (t.average)
-    elements<RULE, false, true>(p, g, m, v, start, average, c);
+    Kind::template chunk<RULE, false, true>(t, c, at, zero);
   else
-    elements<RULE, false, false>(p, g, m, v, start, average, c);
-
-  const uint32_t high = static_cast<uint32_t>(static_cast<uint64_t>(i) >> 32), first = static_cast<uint32_t>(i);
-  if (t.remainder) {
-    Packed<uint16_t> near;
-    Packed<int16_t> rest;
-    for (int k = 0; k < EACH; ++k) near.at[k] = taoke_split(p[k], rest.at[k]);
-    store(static_cast<uint16_t*>(t.param) + i, near, n, whole && aligned(t.param));
-    store(t.remainder + i, rest, n, whole && aligned(t.remainder));
-  } else {
-    if (t.narrow) {
-      const uint32_t key = taoke_key(t.number, t.step, high, 0);
-      for (int k = 0; k < EACH; ++k) random[k] = taoke_random(key, first + k);
-    }
-    store(t.param, p, i, n, t.narrow, random, 0);
-  }
-  if (t.average) store(t.average, average, i, n, false, random, 0);
-  if (!has_mean) return;
-  if (codes || short_state) {
-    const uint32_t key = taoke_key(t.number, t.step, high, 1);
-    for (int k = 0; k < EACH; ++k) random[k] = taoke_random(key, first + k);
-  }
-  if (codes) {
-    for (int k = 0; k < EACH; ++k)
-      if (k >= n) m[k] = v[k] = 0.0f;
-    const float scale = taoke_scale(largest_of_warp(m), TAOKE_MEAN_TOP), inverse = taoke_inverse(scale);
-    Packed<int8_t> code;
-    for (int k = 0; k < EACH; ++k)
-      code.at[k] = static_cast<int8_t>(taoke_mean_code(m[k], inverse, random[k] >> 16));
-    store(static_cast<int8_t*>(t.mean) + i, code, n, whole && aligned(t.mean));
-    if (threadIdx.x % 32 == 0 && n > 0) t.mean_scale[block] = scale;
-    if (has_square) {
-      const float its = taoke_scale(largest_of_warp(v), TAOKE_SQUARE_TOP), its_inverse = taoke_inverse(its);
-      Packed<uint8_t> square;
-      for (int k = 0; k < EACH; ++k)
-        square.at[k] = static_cast<uint8_t>(taoke_square_code(v[k], its_inverse, random[k] & 0xffffu));
-      store(static_cast<uint8_t*>(t.square) + i, square, n, whole && aligned(t.square));
-      if (threadIdx.x % 32 == 0 && n > 0) t.square_scale[block] = its;
-    }
-  } else {
-    store(t.mean, m, i, n, short_state, random, 16);
-    if (has_square) store(t.square, v, i, n, short_state, random, 0);
-  }
+    Kind::template chunk<RULE, false, false>(t, c, at, zero);
 }
 
-template <int RULE>
-__global__ void __launch_bounds__(THREADS)
+template <int RULE, class Kind, int BLOCKS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
     update(const TaokeTensor* tensors, const TaokeChunk* chunks, int64_t count, const TaokeCoefficients* coefficients,
            const Outcome* outcome, bool zero) {
   const bool skip = outcome->skipped != 0.0;
   if (skip && !zero) return;
   for (int64_t chunk = blockIdx.x; chunk < count; chunk += gridDim.x) {
     const TaokeChunk c = chunks[chunk];
-    const TaokeTensor t = tensors[c.tensor];
+    const TaokeTensor& t = tensors[c.tensor];
     if (!t.grad) continue;
-    const TaokeCoefficients mine = coefficients[c.tensor];
-    for (int64_t from = c.from; from < c.to; from += AT_ONCE) {  // whole warps: they exchange their largest values
-      const int64_t i = from + threadIdx.x * EACH;
-      const int64_t left = c.to - i;
-      const int n = static_cast<int>(left < 0 ? 0 : left < EACH ? left : EACH);
-      if (!skip) group<RULE>(t, mine, i, n);
-      if (zero) {
-        if (t.narrow)
-          store(static_cast<uint16_t*>(t.grad) + i, Packed<uint16_t>{}, n, n == EACH && aligned(t.grad));
-        else
-          store(static_cast<float*>(t.grad) + i, Packed<float>{}, n, n == EACH && aligned(t.grad));
-      }
-    }
+    if (skip)
+      clear(t, c);
+    else
+      chunk_of<RULE, Kind>(t, coefficients[c.tensor], c, zero);
   }
 }
 
@@ -284,20 +448,18 @@ TAOKE_EXPORT void taoke_cuda_sizes(int64_t* sizes) {
   sizes[4] = TAOKE_CHUNK;
 }
 
-// All pointers are the device's; `max_norm` at or below 0 clips nothing. Returns a cudaError_t.
-TAOKE_EXPORT int taoke_cuda_step(int rule, void* tensors, int64_t tensor_count, const void* chunks, int64_t count,
-                                 const double* hypers, void* coefficients, double* partial, void* outcome,
-                                 double* skipped, const float* grad_scale, const float* found_inf, double max_norm,
-                                 int check, int zero, int device, void* stream_handle) {
+// All pointers are the device's; `mixed`: not everything is float; `max_norm` at or below 0 clips nothing. Returns a
+// cudaError_t.
+TAOKE_EXPORT int taoke_cuda_step(int rule, int mixed, void* tensors, int64_t tensor_count, const void* chunks,
+                                 int64_t count, const double* hypers, void* coefficients, double* partial,
+                                 void* outcome, double* skipped, const float* grad_scale, const float* found_inf,
+                                 double max_norm, int check, int zero, int device, void* stream_handle) {
   int before = 0;
   cudaError_t error = cudaGetDevice(&before);
   if (error == cudaSuccess) error = cudaSetDevice(device);
-  int processors = 0;
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   if (error != cudaSuccess) return error;
   cudaStream_t stream = static_cast<cudaStream_t>(stream_handle);
-  const int64_t most = static_cast<int64_t>(processors) * 16;
-  const unsigned blocks = static_cast<unsigned>(count < most ? (count < 1 ? 1 : count) : most);
+  const unsigned blocks = static_cast<unsigned>(count < 1 ? 1 : count < 0x7fffffff ? count : 0x7fffffff);
   TaokeTensor* const t = static_cast<TaokeTensor*>(tensors);
   const TaokeChunk* const c = static_cast<const TaokeChunk*>(chunks);
   TaokeCoefficients* const k = static_cast<TaokeCoefficients*>(coefficients);
@@ -306,12 +468,10 @@ TAOKE_EXPORT int taoke_cuda_step(int rule, void* tensors, int64_t tensor_count, 
   if (norm) squares<<<blocks, THREADS, 0, stream>>>(t, c, count, partial);
   finish<<<1, FINISHERS, 0, stream>>>(static_cast<TaokeRule>(rule), partial, norm ? count : 0, t, tensor_count, hypers,
                                       k, o, skipped, grad_scale, found_inf, max_norm, check != 0);
-  if (rule == TAOKE_ADAM)
-    update<TAOKE_ADAM><<<blocks, THREADS, 0, stream>>>(t, c, count, k, o, zero != 0);
-  else if (rule == TAOKE_MOMENTUM)
-    update<TAOKE_MOMENTUM><<<blocks, THREADS, 0, stream>>>(t, c, count, k, o, zero != 0);
-  else
-    update<TAOKE_PLAIN><<<blocks, THREADS, 0, stream>>>(t, c, count, k, o, zero != 0);
+  const auto kernel = rule == TAOKE_ADAM       ? mixed ? update<TAOKE_ADAM, Mixed, V_BLOCKS2> : update<TAOKE_ADAM, Floats, V_BLOCKS>
+                      : rule == TAOKE_MOMENTUM ? mixed ? update<TAOKE_MOMENTUM, Mixed, V_BLOCKS2> : update<TAOKE_MOMENTUM, Floats, V_BLOCKS>
+                                               : mixed ? update<TAOKE_PLAIN, Mixed, V_BLOCKS2> : update<TAOKE_PLAIN, Floats, V_BLOCKS>;
+  kernel<<<blocks, THREADS, 0, stream>>>(t, c, count, k, o, zero != 0);
   error = cudaGetLastError();
   cudaSetDevice(before);
   return error;

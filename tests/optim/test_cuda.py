@@ -5,7 +5,9 @@ TAOKE_CUDA=1 pip install -e '.[test]' && python -m pytest tests/optim/test_cuda.
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -36,21 +38,124 @@ def moved(make, backend, dtype, device, kept, steps=3):
     leaves = [nn.Parameter(value) for value in values(0, dtype, device)]
     optimizer = make(leaves, backend, kept)
     for step in range(steps):
-        for leaf, gradient in zip(leaves, values(1 + step, dtype, device), strict=True):
-            leaf.grad = gradient
+        for i, (leaf, gradient) in enumerate(zip(leaves, values(1 + step, dtype, device), strict=True)):
+            leaf.grad = None if step == 1 and i in (1, 4) else gradient
         optimizer.step()
-    state = [v.cpu() for leaf in leaves for v in optimizer.state[leaf].values() if torch.is_tensor(v)]
-    return [leaf.detach().cpu() for leaf in leaves] + state
+    state = optimizer.state_dict()["state"]
+    everything = [value.cpu() for i in range(len(leaves)) for value in state[i].values()]
+    return [leaf.detach().cpu() for leaf in leaves] + everything
 
 
 @pytest.mark.parametrize("kept", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", MAKES)
 def test_bits_are_those_of_the_reference_on_the_cpu(name, dtype, kept):
-    """Without clipping, whose norm is summed in another order; aligned and not, whole vectors and tails."""
-    there = moved(MAKES[name], "native", dtype, "cuda", kept)
+    """State and step counts too. Without clipping, whose norm is summed in another order; aligned and not, whole
+    vectors and tails, and some without a gradient in one step."""
+    there = moved(MAKES[name], "auto", dtype, "cuda", kept)
     here = moved(MAKES[name], "reference", dtype, "cpu", kept)
+    assert len(there) == len(here)
     assert all(torch.equal(a, b) for a, b in zip(there, here, strict=True))
+
+
+def test_kernels_are_what_runs_by_default():
+    """For parameters on a GPU, in any dense layout; the message says why where they cannot."""
+    weight = nn.Parameter(torch.ones(2, 3, 4, 5, device="cuda").to(memory_format=torch.channels_last))
+    optimizer = AdamW([weight])
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    assert optimizer._cuda is not None
+    with pytest.raises(ValueError, match="float64"):
+        AdamW([nn.Parameter(torch.ones(3, device="cuda").double())], backend="native").step()
+
+
+def test_gradient_in_another_layout_and_one_for_two_parameters():
+    """Give what the reference gives, and are cleared afterwards, not before both have been used."""
+    found = []
+    for backend in ("native", "reference"):
+        one, two = (nn.Parameter(torch.ones(64, 48, device="cuda")) for _ in range(2))
+        optimizer = AdamW([one, two], 0.1, zero_grads=True, backend=backend)
+        one.grad = torch.randn(48, 64, generator=torch.Generator().manual_seed(0)).cuda().t()
+        optimizer.step()
+        assert not one.grad.any()
+        one.grad = two.grad = torch.linspace(-1, 1, 64 * 48, device="cuda").reshape(64, 48)
+        optimizer.step()
+        assert not one.grad.any()
+        found.append((one.detach(), two.detach()))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_sparse_gradient_is_refused():
+    """By name, and nothing has moved."""
+    table = nn.Embedding(10, 4, sparse=True, device="cuda")
+    before = table.weight.detach().clone()
+    optimizer = AdamW(table.parameters())
+    table(torch.tensor([1, 2], device="cuda")).sum().backward()
+    with pytest.raises(RuntimeError, match="sparse"):
+        optimizer.step()
+    assert torch.equal(before, table.weight.detach())
+
+
+def test_model_that_moves_to_the_gpu_takes_its_optimizer_along():
+    """Built on the CPU, one step there, the next on the GPU: the bits of two steps on the CPU."""
+    found = []
+    for device in ("cpu", "cuda"):
+        model = nn.Linear(70, 70, bias=False)
+        nn.init.constant_(model.weight, 0.5)
+        optimizer = AdamW(model.parameters(), 0.1, anchor=0.5, ema_decay=0.9, check=False)
+        for place in ("cpu", device):
+            model.to(place)
+            model.weight.grad = torch.linspace(-1, 1, 4900).reshape(70, 70).to(place)
+            optimizer.step()
+        found.append(model.weight.detach().cpu())
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("how", ["deepcopy", "pickle", "state_dict", "torch"])
+def test_copy_goes_on_as_the_original_does(how):
+    """After steps whose counts were still the device's; by way of torch's own AdamW too."""
+    leaf = nn.Parameter(torch.linspace(-1, 1, 5000, device="cuda"))
+    optimizer = AdamW([leaf], 0.1, ema_decay=0.9)
+    for _ in range(2):
+        leaf.grad = leaf.detach().cos()
+        optimizer.step()
+    if how in ("deepcopy", "pickle"):
+        other = copy.deepcopy(optimizer) if how == "deepcopy" else pickle.loads(pickle.dumps(optimizer))  # noqa: S301
+        its = other.param_groups[0]["params"][0]
+    else:
+        its = nn.Parameter(leaf.detach().clone())
+        state = optimizer.state_dict()
+        if how == "torch":
+            between = torch.optim.AdamW([nn.Parameter(leaf.detach().clone())], fused=True)
+            between.load_state_dict(state)
+            state = between.state_dict()
+        other = AdamW([its], 0.1, ema_decay=0.9)
+        other.load_state_dict(state)
+    for p, o in ((leaf, optimizer), (its, other)):
+        p.grad = p.detach().sin()
+        o.step()
+    assert torch.equal(leaf, its)
+    assert torch.equal(optimizer.state[leaf]["ema"], other.state[its]["ema"])
+    assert float(other.state_dict()["state"][0]["step"]) == 3.0
+
+
+def test_grad_scaler_unscales_and_leaves_out_steps():
+    """Its scale and its verdict are read on the device; the moves are those of gradients that were never scaled."""
+    found = []
+    for scaled in (True, False):
+        leaf = nn.Parameter(torch.linspace(-1, 1, 5000, device="cuda"))
+        optimizer = AdamW([leaf], 0.1, max_grad_norm=1.0)
+        scaler = torch.amp.GradScaler("cuda", init_scale=1024.0, enabled=scaled)
+        for step in range(3):
+            leaf.grad = None
+            loss = (leaf * leaf).sum() * (math.inf if scaled and step == 1 else 1.0)
+            if scaled or step != 1:
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+        assert optimizer.skipped_steps == scaled
+        found.append(leaf.detach())
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
