@@ -45,7 +45,7 @@ class Tensors {
     for (const py::handle& tensor : tensors) {
       dlpack::Tensor t;
       if (exchange_->tensor_from_object(tensor.ptr(), &t) != 0) throw py::error_already_set();
-      places_.push_back({t, lengths_.size()});
+      places_.push_back({t.data, t.device, t.device_number, t.dimensions, t.kind, t.bits, lengths_.size()});
       lengths_.insert(lengths_.end(), t.shape, t.shape + t.dimensions);
       lengths_.insert(lengths_.end(), t.strides, t.strides + t.dimensions);
     }
@@ -57,7 +57,7 @@ class Tensors {
     if (tensors.size() != places_.size()) return false;
     for (size_t i = 0; i < places_.size(); ++i) {
       dlpack::Tensor t;
-      if (!place_of(tensors, i, t) || t.data != places_[i].tensor.data || !alike(t, places_[i])) return false;
+      if (!place_of(tensors, i, t) || t.data != places_[i].data || !alike(t, places_[i])) return false;
     }
     return true;
   }
@@ -109,8 +109,10 @@ class Tensors {
 
  private:
   struct Place {
-    dlpack::Tensor tensor;
-    size_t lengths;  // where its shape and strides begin
+    void* data;
+    int32_t device, device_number, dimensions;
+    uint8_t kind, bits;
+    size_t lengths;  // where its shape begins, and then its strides
   };
 
   bool place_of(const py::list& tensors, size_t i, dlpack::Tensor& t) const {
@@ -119,12 +121,11 @@ class Tensors {
     return false;
   }
 
-  bool alike(const dlpack::Tensor& t, const Place& place) const {
-    const dlpack::Tensor& was = place.tensor;
+  bool alike(const dlpack::Tensor& t, const Place& was) const {
     if (t.kind != was.kind || t.bits != was.bits || t.device != was.device || t.device_number != was.device_number ||
         t.dimensions != was.dimensions)
       return false;
-    const int64_t *shape = lengths_.data() + place.lengths, *strides = shape + was.dimensions;
+    const int64_t *shape = lengths_.data() + was.lengths, *strides = shape + was.dimensions;
     for (int d = 0; d < was.dimensions; ++d)
       if (t.shape[d] != shape[d] || (shape[d] != 1 && t.strides[d] != strides[d])) return false;
     return true;

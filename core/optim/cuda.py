@@ -1,8 +1,5 @@
-"""The kernels for NVIDIA GPUs, where they were built (TAOKE_CUDA=1 at installation): the update step in three launches
-on torch's current stream. The host waits for nothing; the norm, the clip factor and the step counts stay on the
-device until they are read.
-
-Compiled, not yet run: `backend="auto"` does not choose them.
+"""The kernels for NVIDIA GPUs, where they were built: the update step in three launches on torch's current stream. The
+host waits for nothing; the norm, the clip factor and the step counts stay on the device until they are read.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from core.optim import native
 from core.optim.memory import Memory, address, is_dense, is_shared
 from core.optim.reference import Hyper, Rule
 
-NOT_BUILT = "not built: install with TAOKE_CUDA=1 and nvcc on the path"
+NOT_BUILT = "the kernels for GPUs were not built: install with nvcc on the path"
 _TENSOR = struct.Struct("<9Qqiii4xQQ")  # TaokeTensor of csrc/plan.h
 _CHUNK = struct.Struct("<3q")
 
@@ -50,17 +47,19 @@ def _sizes(loaded: ctypes.CDLL) -> list[int]:
 def available() -> str:
     """For `doctor`."""
     if library() is None:
-        return NOT_BUILT
-    built = "built for sm_80 and sm_90, not yet run by anybody"
+        return f"reference only: {NOT_BUILT}"
+    built = "built for sm_80 and sm_90"
     return built if torch.cuda.is_available() else f"{built}; no GPU here"
 
 
 def unfit(parameters: Sequence[Tensor]) -> str | None:
     """Why the kernels cannot move these; None where they can."""
     if library() is None or native.module() is None:
-        return f"its kernels were {NOT_BUILT}"
+        return NOT_BUILT
     if len({parameter.device for parameter in parameters}) > 1:
         return "the parameters are on several devices"
+    if torch.cuda.get_device_capability(parameters[0].device) < (8, 0):
+        return "the kernels are for GPUs of compute capability 8.0 and later"
     for parameter in parameters:
         if type(parameter) not in (Tensor, torch.nn.Parameter):
             return f"the kernels know torch's own tensors, not {type(parameter).__name__}"

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import is_, itemgetter
+from threading import Lock
 from typing import Any, ClassVar, Literal, overload
 
 import torch
@@ -77,6 +78,7 @@ class Stepping(Optimizer):
         self._skipped = 0
         self._cuda: cuda.Cuda | None = None
         self._counted: int | None = None
+        self._alone = Lock()
         self._forget()
         given = params if isinstance(params, Tensor) else list(params)
         if anchor_to is not None and len(given) > 1 and isinstance(given[0], dict):
@@ -184,6 +186,7 @@ class Stepping(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.setdefault("_cuda", None)
         self.__dict__.setdefault("_counted", None)
+        self.__dict__.setdefault("_alone", Lock())
         self.__dict__.setdefault("_skipped", 0)
         self.__dict__.setdefault("_shown", True)
         if "skipped_steps" in state:
@@ -293,6 +296,15 @@ class Stepping(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if not self._alone.acquire(blocking=False):
+            raise RuntimeError(f"{self.name}: two threads step one optimizer at once")
+        try:
+            self._step_once()
+        finally:
+            self._alone.release()
+        return loss
+
+    def _step_once(self) -> None:
         if not self._still_known():
             self._look_up()
             self._known = True  # not where it was refused: the next step is refused as well
@@ -300,7 +312,7 @@ class Stepping(Optimizer):
         gradients = [p.grad for p in self._parameters] if kernels is None else kernels.gradients()
         if self._cuda is not None:
             self._step_there(self._cuda, gradients)
-            return loss
+            return
         scale = self._unscaling()
         norm = self._norm(gradients, scale)
         self.grad_norm = norm
@@ -309,13 +321,12 @@ class Stepping(Optimizer):
             self.clip_factor = 0.0
             if self.zero_grads:
                 _clear(gradients)
-            return loss
+            return
         clip = 1.0
         if self.max_grad_norm is not None and norm is not None:
             clip = min(1.0, self.max_grad_norm / (norm + 1e-6))
         self.clip_factor = clip
         self._update(gradients, clip * scale)
-        return loss
 
     _observed_step = Optimizer.profile_hook_step(_step)
 

@@ -4,25 +4,9 @@
 
 #include "../plan.h"
 
-#ifndef V_THREADS
-#define V_THREADS 256
-#endif
-#ifndef V_HINT
-#define V_HINT 1
-#endif
-#ifndef V_BLOCKS
-#define V_BLOCKS 3
-#endif
-#ifndef V_BLOCKS2
-#define V_BLOCKS2 2
-#endif
-#ifndef V_UNROLL
-#define V_UNROLL 1
-#endif
-
 namespace {
 
-const int THREADS = V_THREADS, UNROLLED = V_UNROLL;
+const int THREADS = 128;
 
 // What a step came to, in device memory; Python reads it late.
 struct Outcome {
@@ -41,22 +25,14 @@ template <class T>
 __device__ T read(const void* from) {
   const T* p = static_cast<const T*>(from);
   __builtin_assume(__isGlobal(p));
-#if V_HINT
   return __ldcs(p);
-#else
-  return *p;
-#endif
 }
 
 template <class T>
 __device__ void write(void* to, T x) {
   T* p = static_cast<T*>(to);
   __builtin_assume(__isGlobal(p));
-#if V_HINT
   __stcs(p, x);
-#else
-  *p = x;
-#endif
 }
 
 // The sum of a block's numbers, in a fixed tree; thread 0 has it.
@@ -122,12 +98,13 @@ __device__ void floats(const TaokeTensor& t, const TaokeCoefficients& c, int64_t
 }
 
 struct Floats {
+  static const int BLOCKS = 1;  // the least on a multiprocessor
+
   template <int RULE, bool ANCHOR, bool AVERAGE>
   static __device__ void chunk(const TaokeTensor& t, const TaokeCoefficients& c, const TaokeChunk& at, bool zero) {
     int64_t from = at.from;
     if (all_aligned(t)) {
       from = at.to - (at.to - at.from) % 4;
-#pragma unroll(UNROLLED)
       for (int64_t i = at.from + threadIdx.x * 4; i < from; i += THREADS * 4)
         floats<RULE, ANCHOR, AVERAGE, 4>(t, c, i, zero);
     }
@@ -330,6 +307,8 @@ __device__ void mixed(const TaokeTensor& t, const TaokeCoefficients& c, int64_t 
 }
 
 struct Mixed {
+  static const int BLOCKS = 6;  // fewer registers, more warps: 17 % faster than with 4
+
   template <int RULE, bool ANCHOR, bool AVERAGE>
   static __device__ void chunk(const TaokeTensor& t, const TaokeCoefficients& c, const TaokeChunk& at, bool zero) {
     const bool is_aligned = all_aligned(t);
@@ -343,6 +322,8 @@ struct Mixed {
 
 // ------------------------------------------------------------------------------------ the three launches
 
+__device__ double squared(float g) { return static_cast<double>(g) * static_cast<double>(g); }
+
 __global__ void __launch_bounds__(THREADS)
     squares(const TaokeTensor* tensors, const TaokeChunk* chunks, int64_t count, double* partial) {
   for (int64_t chunk = blockIdx.x; chunk < count; chunk += gridDim.x) {
@@ -354,7 +335,7 @@ __global__ void __launch_bounds__(THREADS)
       const int rounds = TAOKE_CHUNK / (4 * THREADS);
       float g[rounds][4];
       for (int k = 0; k < rounds; ++k) load(g[k], grad, c.from + 4 * (k * THREADS + threadIdx.x));
-      for (int k = 0; k < 4 * rounds; ++k) sum += static_cast<double>(g[k / 4][k % 4]) * static_cast<double>(g[k / 4][k % 4]);
+      for (int k = 0; k < 4 * rounds; ++k) sum += squared(g[k / 4][k % 4]);
     } else if (grad) {
       for (int64_t i = c.from + threadIdx.x * EACH; i < c.to; i += THREADS * EACH) {
         const int n = static_cast<int>(c.to - i < EACH ? c.to - i : EACH);
@@ -362,7 +343,7 @@ __global__ void __launch_bounds__(THREADS)
         float g[EACH];
         load(raw, grad, i, n, n == EACH && aligned(grad), narrow);
         widen(g, raw, narrow);
-        for (int k = 0; k < EACH; ++k) sum += static_cast<double>(g[k]) * static_cast<double>(g[k]);
+        for (int k = 0; k < EACH; ++k) sum += squared(g[k]);
       }
     }
     sum = summed<THREADS>(sum);
@@ -418,8 +399,8 @@ __device__ void chunk_of(const TaokeTensor& t, const TaokeCoefficients& c, const
     Kind::template chunk<RULE, false, false>(t, c, at, zero);
 }
 
-template <int RULE, class Kind, int BLOCKS>
-__global__ void __launch_bounds__(THREADS, BLOCKS)
+template <int RULE, class Kind>
+__global__ void __launch_bounds__(THREADS, Kind::BLOCKS)
     update(const TaokeTensor* tensors, const TaokeChunk* chunks, int64_t count, const TaokeCoefficients* coefficients,
            const Outcome* outcome, bool zero) {
   const bool skip = outcome->skipped != 0.0;
@@ -433,6 +414,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     else
       chunk_of<RULE, Kind>(t, coefficients[c.tensor], c, zero);
   }
+}
+
+template <class Kind>
+decltype(&update<TAOKE_ADAM, Kind>) update_by(int rule) {
+  return rule == TAOKE_ADAM ? update<TAOKE_ADAM, Kind>
+         : rule == TAOKE_MOMENTUM ? update<TAOKE_MOMENTUM, Kind> : update<TAOKE_PLAIN, Kind>;
 }
 
 }  // namespace
@@ -468,9 +455,7 @@ TAOKE_EXPORT int taoke_cuda_step(int rule, int mixed, void* tensors, int64_t ten
   if (norm) squares<<<blocks, THREADS, 0, stream>>>(t, c, count, partial);
   finish<<<1, FINISHERS, 0, stream>>>(static_cast<TaokeRule>(rule), partial, norm ? count : 0, t, tensor_count, hypers,
                                       k, o, skipped, grad_scale, found_inf, max_norm, check != 0);
-  const auto kernel = rule == TAOKE_ADAM       ? mixed ? update<TAOKE_ADAM, Mixed, V_BLOCKS2> : update<TAOKE_ADAM, Floats, V_BLOCKS>
-                      : rule == TAOKE_MOMENTUM ? mixed ? update<TAOKE_MOMENTUM, Mixed, V_BLOCKS2> : update<TAOKE_MOMENTUM, Floats, V_BLOCKS>
-                                               : mixed ? update<TAOKE_PLAIN, Mixed, V_BLOCKS2> : update<TAOKE_PLAIN, Floats, V_BLOCKS>;
+  const auto kernel = mixed ? update_by<Mixed>(rule) : update_by<Floats>(rule);
   kernel<<<blocks, THREADS, 0, stream>>>(t, c, count, k, o, zero != 0);
   error = cudaGetLastError();
   cudaSetDevice(before);

@@ -176,19 +176,36 @@ def test_step_with_a_gradient_that_is_not_finite_changes_nothing(bad):
     assert float(optimizer.state_dict()["state"][0]["step"]) == 1.0
 
 
-def test_norm_is_that_of_all_gradients():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_norm_is_that_of_all_gradients(dtype):
     """And the clip factor what torch's would be; twice the same bits."""
-    leaves = [nn.Parameter(value) for value in values(0, torch.float32, "cuda")]
+    leaves = [nn.Parameter(value) for value in values(0, dtype, "cuda")]
     optimizer = AdamW(leaves, max_grad_norm=1.0, backend="native")
     norms = []
     for _ in range(2):
-        for leaf, gradient in zip(leaves, values(1, torch.float32, "cuda"), strict=True):
+        for leaf, gradient in zip(leaves, values(1, dtype, "cuda"), strict=True):
             leaf.grad = gradient
         optimizer.step()
         norms.append(float(optimizer.grad_norm))
-    wanted = math.sqrt(sum(float(g.double().square().sum()) for g in values(1, torch.float32, "cpu")))
+    wanted = math.sqrt(sum(float(g.double().square().sum()) for g in values(1, dtype, "cpu")))
     assert norms[0] == norms[1] == pytest.approx(wanted, rel=1e-12)
     assert float(optimizer.clip_factor) == pytest.approx(1 / (wanted + 1e-6), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_every_element_of_a_tensor_beyond_two_to_the_31_moves(dtype):
+    """By as much as the first."""
+    free = torch.cuda.mem_get_info()[0]
+    if free < 40 * 2**30:
+        pytest.skip(f"needs 40 GiB of the GPU's memory, and {free >> 30} are free")
+    leaf = nn.Parameter(torch.zeros(2**31 + 4099, dtype=dtype, device="cuda"))
+    leaf.grad = torch.ones_like(leaf)
+    optimizer = AdamW([leaf], 0.5, max_grad_norm=1.0, zero_grads=True, backend="native")
+    optimizer.step()
+    assert float(optimizer.grad_norm) == pytest.approx(math.sqrt(leaf.numel()), rel=1e-12)
+    low, high = torch.aminmax(leaf.detach())
+    assert float(low) == float(high) == pytest.approx(-0.5, rel=1e-3)
+    assert not leaf.grad.any()
 
 
 def test_graph_replays_the_step():

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from core.optim import SGD, Adam, AdamW, native
 
@@ -286,6 +287,54 @@ def test_backward_notices_that_a_parameter_was_moved(backend):
     optimizer.step()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_hooks_and_profilers_see_a_step_as_they_see_torchs():
+    """Pre-hooks may change the arguments, post-hooks come after; of one optimizer, and of all."""
+    (leaf,) = leaves()[:1]
+    optimizer = SGD([leaf], 1.0)
+    seen = []
+
+    def before(its, args, kwargs):
+        seen.append(
+            ("before", its is optimizer, args[0] is optimizer, args[1:], kwargs, float(leaf.detach().sum()))
+        )
+
+    def after(its, args, kwargs):
+        seen.append(
+            ("after", its is optimizer, args[0] is optimizer, args[1:], kwargs, float(leaf.detach().sum()))
+        )
+
+    started = float(leaf.detach().sum())
+    handles = [optimizer.register_step_pre_hook(before), register_optimizer_step_post_hook(after)]
+    leaf.grad = torch.ones_like(leaf)
+    optimizer.step()
+    for handle in handles:
+        handle.remove()
+    moved = float(leaf.detach().sum())
+    assert seen == [("before", True, True, (), {}, started), ("after", True, True, (), {}, moved)]
+    assert moved < started
+    with torch.profiler.profile() as profile:
+        assert optimizer.step(lambda: 3.0) == 3.0
+    assert "Optimizer.step#SGD.step" in {event.key for event in profile.key_averages()}
+    assert len(seen) == 2
+
+
+def test_counted_steps_are_there_whenever_somebody_looks(backend):
+    """In the state, in `state_dict`, after a step in which one parameter had no gradient, and after a copy."""
+    moving = leaves()[:2]
+    optimizer = AdamW(moving, backend=backend)
+    for both in (True, True, False, True):
+        moving[0].grad = torch.ones_like(moving[0])
+        moving[1].grad = torch.ones_like(moving[1]) if both else None
+        optimizer.step()
+    copied = copy.deepcopy(optimizer)
+    found = [entry["step"] for entry in copied.state_dict()["state"].values()]
+    assert [float(step) for step in found] == [4.0, 3.0]
+    assert [optimizer.state[leaf]["step"] for leaf in moving] == [4, 3]
+    optimizer.state[moving[0]]["step"] = 10
+    optimizer.step()
+    assert [optimizer.state[leaf]["step"] for leaf in moving] == [11, 4]
 
 
 def test_compiled_step_is_the_step(backend):
