@@ -145,6 +145,8 @@ def measure(millions: int, rounds: int, *, compiled: bool, device: str) -> dict[
         found += rows(case, finetune.timed(case, modules, rounds), [])
     return {
         **setting_of_this_run(),
+        "command": f"python -m core bench update --millions {millions} --rounds {rounds} --device {device}"
+        + (" --compiled" if compiled else ""),
         "lacking": finetune.LACKING,
         "device": device if device == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
