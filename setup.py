@@ -2,7 +2,7 @@
 
 In the environment: TAOKE_NATIVE=0 builds none, TAOKE_CUDA=0 none for NVIDIA GPUs, TAOKE_CUDA=1 makes it an error if
 those cannot be built (otherwise they are where nvcc is found, with or without a GPU), TAOKE_CXX_FLAGS adds to the
-compiler's flags, TAOKE_MUTANTS=1 makes the build that the tests break on purpose.
+compiler's flags.
 Where no compiler is found the installation goes on without kernels.
 """
 
@@ -50,6 +50,8 @@ class Ninja(build_ext):
         try:
             subprocess.run([sys.executable, "-m", "ninja", "-C", str(folder)], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
+            for old in (ROOT / "core" / "optim").glob(f"{ext.name.rpartition('.')[2]}.*.so"):
+                old.unlink()  # of other sources: none is better
             raise CompileError(f"{ext.name} was not built: {error}") from error
 
 
@@ -62,7 +64,6 @@ def native(target: Path) -> list[str]:
 
     names = ["bindings", "cpu/run", "cpu/threads", "cpu/scalar"] + (["cpu/avx2", "cpu/avx512"] if X86 else [])
     defines = ["-DTAOKE_X86"] if X86 else []
-    defines += ["-DTAOKE_MUTANTS"] if os.environ.get("TAOKE_MUTANTS") == "1" else []
     more = os.environ.get("TAOKE_CXX_FLAGS", "")
     folders = (pybind11.get_include(), sysconfig.get_paths()["include"])
     includes = " ".join(f"-isystem {shlex.quote(folder)}" for folder in folders)
@@ -90,11 +91,11 @@ def cuda(target: Path) -> list[str]:
     compiler = shutil.which("nvcc")
     if compiler is None:
         raise CompileError("core.optim._cuda was not built: TAOKE_CUDA=1, but there is no nvcc on the path")
-    headers = " ".join(escaped(ROOT / "csrc" / name) for name in ("plan.h", "update_math.h"))
     return [
         "rule cuda",
-        f" command = {compiler} {CUDA_FLAGS} -shared $in -o $out",
-        f"build {escaped(target)}: cuda {escaped(ROOT / 'csrc' / 'cuda' / 'update.cu')} | {headers}",
+        f" command = {compiler} {CUDA_FLAGS} -MMD -MF $out.d -shared $in -o $out",
+        " depfile = $out.d",
+        f"build {escaped(target)}: cuda {escaped(ROOT / 'csrc' / 'cuda' / 'update.cu')}",
     ]
 
 

@@ -66,9 +66,9 @@ def _devices() -> dict[str, str]:
 
 
 def _update_step() -> dict[str, str]:
-    from core.optim.native import available
+    from core.optim import cpu, cuda
 
-    return available()
+    return {"cpu": cpu.available(), "cuda": cuda.available()}
 
 
 def render(console: Console, found: Mapping[str, Any]) -> None:

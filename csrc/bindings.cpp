@@ -1,4 +1,4 @@
-// Python's view of the kernels. The state's pointers come as integers, and every check was made before.
+// Python's view of the kernels. The state's addresses come as integers.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -16,6 +16,23 @@ template <class T>
 T* pointer(uint64_t address) {
   return reinterpret_cast<T*>(static_cast<uintptr_t>(address));
 }
+
+std::vector<std::string> usable() {
+  std::vector<std::string> names;
+  for (const char* isa : {"scalar", "avx2", "avx512"})
+    if (taoke_kernels(isa)) names.emplace_back(isa);
+  return names;
+}
+
+std::string isa() {
+  const char* found = taoke_isa();
+  if (found) return found;
+  std::string others;
+  for (const std::string& name : usable()) others += (others.empty() ? "" : ", ") + name;
+  throw std::invalid_argument(std::string("TAOKE_ISA=") + getenv("TAOKE_ISA") + " cannot run here; these can: " + others);
+}
+
+const TaokeKernels& chosen() { return *taoke_kernels(isa().c_str()); }
 
 // The parameters of one optimizer with their state, cut into chunks once; gradients come anew at every step.
 class Plan {
@@ -48,23 +65,24 @@ class Plan {
     partial_.resize(chunks_.size());
   }
 
-  void gradients(const Tensors& tensors) {
+  void set_gradients(const Tensors& tensors) {
+    chosen();  // an error of the environment, before anything is counted
     const std::vector<void*>& gradients = tensors.gradients();
     if (gradients.size() != tensors_.size()) throw std::invalid_argument("one gradient a parameter");
     for (size_t i = 0; i < gradients.size(); ++i) tensors_[i].grad = gradients[i];
   }
 
-  double squares(const std::string& isa) {
-    const TaokeKernels& kernels = known(isa);
+  double squares() {
+    const TaokeKernels& kernels = chosen();
     py::gil_scoped_release released;
     return taoke_squares(kernels, tensors_.data(), chunks_.data(), static_cast<int64_t>(chunks_.size()), elements_,
                          partial_.data());
   }
 
   // `table`: (hyper-parameters, step) of each kind of parameter; `rows`: which row is whose, where not the group's own.
-  void update(const std::string& isa, const std::vector<std::pair<std::array<double, 9>, int64_t>>& table,
+  void update(const std::vector<std::pair<std::array<double, 9>, int64_t>>& table,
               const py::object& rows, double scale, bool zero) {
-    const TaokeKernels& kernels = known(isa);
+    const TaokeKernels& kernels = chosen();
     std::vector<TaokeCoefficients> coefficients;
     for (const auto& [values, step] : table) {
       TaokeHyper h;
@@ -90,12 +108,6 @@ class Plan {
   }
 
  private:
-  static const TaokeKernels& known(const std::string& isa) {
-    const TaokeKernels* kernels = taoke_kernels(isa.c_str());
-    if (!kernels) throw std::invalid_argument("no kernels for " + isa + " on this machine");
-    return *kernels;
-  }
-
   TaokeRule rule_;
   std::vector<TaokeTensor> tensors_;
   std::vector<TaokeChunk> chunks_;
@@ -108,10 +120,11 @@ class Plan {
 PYBIND11_MODULE(_native, module) {
   module.doc() = "The update step's kernels; core.optim is how to use them.";
   py::class_<Tensors>(module, "Tensors", py::module_local())
-      .def(py::init<const py::capsule&, const py::object&, const py::list&>())
+      .def(py::init<const py::object&, const py::list&>())
       .def("hold", &Tensors::hold)
       .def("gradients_of", &Tensors::gradients_of)
       .def("take", &Tensors::take)
+      .def("complete", &Tensors::complete)
       .def("shared", &Tensors::shared)
       .def("addresses", [](const Tensors& tensors) {
         py::list found;
@@ -121,20 +134,11 @@ PYBIND11_MODULE(_native, module) {
   py::class_<Plan>(module, "Plan", py::module_local())
       .def(py::init<int>())
       .def("add", &Plan::add)
-      .def("gradients", &Plan::gradients)
+      .def("set_gradients", &Plan::set_gradients)
       .def("squares", &Plan::squares)
       .def("update", &Plan::update);
-  module.def("isa", [] {
-    const char* isa = taoke_isa();
-    if (!isa) throw std::invalid_argument(std::string("TAOKE_ISA=") + getenv("TAOKE_ISA") + " cannot run here");
-    return std::string(isa);
-  });
-  module.def("usable", [] {
-    std::vector<std::string> names;
-    for (const char* isa : {"scalar", "avx2", "avx512"})
-      if (taoke_kernels(isa)) names.emplace_back(isa);
-    return names;
-  });
+  module.def("isa", &isa);
+  module.def("usable", &usable);
   module.def("openmp", [] { return std::string(taoke_openmp()); });
 #ifdef TAOKE_MUTANTS
   module.def("set_mutant", [](int number) { taoke_mutant = number; });

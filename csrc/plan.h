@@ -1,4 +1,4 @@
-// What the kernels are given: raw pointers, no types of torch or Python. All checks are made in Python.
+// What the kernels are given: raw pointers, no types of torch or Python.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "plan.h"
@@ -13,43 +14,47 @@ namespace py = pybind11;
 
 namespace dlpack {
 
-struct Tensor {
+struct Tensor {  // DLTensor; torch puts the offset into `data`
   void* data;
-  int32_t device, device_number;
-  int32_t dimensions;
-  uint8_t kind, bits;
+  int32_t device_type, device_id, ndim;
+  uint8_t code, bits;
   uint16_t lanes;
   int64_t *shape, *strides;
   uint64_t byte_offset;
 };
 
-struct Exchange {
+struct Exchange {  // DLPackExchangeAPI, up to what is used
   uint32_t major, minor;
   void* older;
   void *allocate, *managed_from_object, *managed_to_object;
   int (*tensor_from_object)(void* object, Tensor* out);  // -1: a Python exception is set
-  int (*stream)(int32_t device, int32_t device_number, void** out);
 };
 
 }  // namespace dlpack
 
-// Tensors as they were when this was made. Keeps no reference to them: Python gives the same list each time.
+// Tensors as they were when this was made. Keeps no reference to them, which Python's garbage collector could not follow
+// from here: it is given the same list each time.
 class Tensors {
  public:
-  // `grad` is the descriptor of the attribute.
-  Tensors(const py::capsule& exchange, const py::object& grad, const py::list& tensors)
-      : exchange_(exchange.get_pointer<dlpack::Exchange>()), grad_(grad) {
+  // `type` is torch.Tensor.
+  Tensors(const py::object& type, const py::list& tensors)
+      : exchange_(type.attr("__dlpack_c_exchange_api__").cast<py::capsule>().get_pointer<dlpack::Exchange>()),
+        type_(type),
+        grad_(type.attr("grad")) {
     if (exchange_->major != 1 || !exchange_->tensor_from_object)
-      throw std::runtime_error("torch's DLPack exchange functions are of another version than 1");
-    if (!Py_TYPE(grad.ptr())->tp_descr_get) throw std::invalid_argument("Tensor.grad is no descriptor");
+      throw std::runtime_error("torch's DLPack exchange functions are of version " + std::to_string(exchange_->major) +
+                               ", and 1 is wanted: use backend='reference'");
+    if (!Py_TYPE(grad_.ptr())->tp_descr_get) throw std::runtime_error("Tensor.grad is no descriptor: use backend='reference'");
     for (const py::handle& tensor : tensors) {
       dlpack::Tensor t;
       if (exchange_->tensor_from_object(tensor.ptr(), &t) != 0) throw py::error_already_set();
-      places_.push_back({t.data, t.device, t.device_number, t.dimensions, t.kind, t.bits, lengths_.size()});
-      lengths_.insert(lengths_.end(), t.shape, t.shape + t.dimensions);
-      lengths_.insert(lengths_.end(), t.strides, t.strides + t.dimensions);
+      if (!t.data && elements(t) != 0) throw std::runtime_error("a parameter has no memory");
+      places_.push_back({t.data, t.device_type, t.device_id, t.ndim, t.code, t.bits, lengths_.size()});
+      lengths_.insert(lengths_.end(), t.shape, t.shape + t.ndim);
+      lengths_.insert(lengths_.end(), t.strides, t.strides + t.ndim);
     }
     gradients_.resize(places_.size());
+    found_.resize(places_.size());
   }
 
   // Whether all are where they were, of the same type and shape.
@@ -75,32 +80,29 @@ class Tensors {
     return found;
   }
 
-  // Takes a step's gradients, None for those that take no part. 2 where all of them are there, 1 where some are, 0
-  // where one is no tensor of the type and layout of its parameter: then none is taken.
-  int take(const py::list& gradients) {
+  // Takes a step's gradients, None for those that take no part. False where one is no tensor of the type and layout of
+  // its parameter: then those of the step before stay.
+  bool take(const py::list& gradients) {
     if (gradients.size() != places_.size()) throw std::invalid_argument("one gradient a parameter");
-    bool complete = true, changed = false;
+    bool complete = true;
     for (size_t i = 0; i < places_.size(); ++i) {
-      void* data = nullptr;
-      if (PyList_GET_ITEM(gradients.ptr(), static_cast<Py_ssize_t>(i)) == Py_None) {
+      dlpack::Tensor t{};
+      PyObject* gradient = PyList_GET_ITEM(gradients.ptr(), static_cast<Py_ssize_t>(i));
+      if (gradient == Py_None)
         complete = false;
-      } else {
-        dlpack::Tensor t;
-        if (!place_of(gradients, i, t) || !alike(t, places_[i])) return 0;
-        data = t.data;
-      }
-      changed |= gradients_[i] != data;
-      gradients_[i] = data;
+      else if (reinterpret_cast<PyObject*>(Py_TYPE(gradient)) != type_.ptr() || !place_of(gradients, i, t) ||
+               !alike(t, places_[i]) || !is_plain(t, gradient))
+        return false;
+      found_[i] = t.data;
     }
-    if (changed) {
-      std::vector<void*> sorted;
-      for (void* data : gradients_)
-        if (data) sorted.push_back(data);
-      std::sort(sorted.begin(), sorted.end());
-      shared_ = std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end();
-    }
-    return complete ? 2 : 1;
+    if (found_ != gradients_) shared_ = twice(found_);
+    gradients_.swap(found_);
+    complete_ = complete;
+    return true;
   }
+
+  // Whether all parameters had one.
+  bool complete() const { return complete_; }
 
   // Whether one gradient is several parameters'.
   bool shared() const { return shared_; }
@@ -110,10 +112,23 @@ class Tensors {
  private:
   struct Place {
     void* data;
-    int32_t device, device_number, dimensions;
-    uint8_t kind, bits;
+    int32_t device_type, device_id, ndim;
+    uint8_t code, bits;
     size_t lengths;  // where its shape begins, and then its strides
   };
+
+  static int64_t elements(const dlpack::Tensor& t) {
+    int64_t product = 1;
+    for (int d = 0; d < t.ndim; ++d) product *= t.shape[d];
+    return product;
+  }
+
+  // Whether the numbers are those in memory. DLPack does not tell of torch's negative bit, which autograd leaves set in
+  // gradients of one element (behind `torch.complex(...).conj()`); it makes larger ones anew.
+  static bool is_plain(const dlpack::Tensor& t, const py::handle& tensor) {
+    const int64_t count = elements(t);
+    return (t.data || count == 0) && (count != 1 || !tensor.attr("is_neg")().cast<bool>());
+  }
 
   bool place_of(const py::list& tensors, size_t i, dlpack::Tensor& t) const {
     if (exchange_->tensor_from_object(PyList_GET_ITEM(tensors.ptr(), static_cast<Py_ssize_t>(i)), &t) == 0) return true;
@@ -121,20 +136,30 @@ class Tensors {
     return false;
   }
 
+  static bool twice(std::vector<void*> addresses) {
+    addresses.erase(std::remove(addresses.begin(), addresses.end(), nullptr), addresses.end());
+    std::sort(addresses.begin(), addresses.end());
+    return std::adjacent_find(addresses.begin(), addresses.end()) != addresses.end();
+  }
+
   bool alike(const dlpack::Tensor& t, const Place& was) const {
-    if (t.kind != was.kind || t.bits != was.bits || t.device != was.device || t.device_number != was.device_number ||
-        t.dimensions != was.dimensions)
+    if (t.code != was.code || t.bits != was.bits || t.device_type != was.device_type || t.device_id != was.device_id ||
+        t.ndim != was.ndim)
       return false;
-    const int64_t *shape = lengths_.data() + was.lengths, *strides = shape + was.dimensions;
-    for (int d = 0; d < was.dimensions; ++d)
-      if (t.shape[d] != shape[d] || (shape[d] != 1 && t.strides[d] != strides[d])) return false;
-    return true;
+    const int64_t *shape = lengths_.data() + was.lengths, *strides = shape + was.ndim;
+    bool same = true, empty = false;
+    for (int d = 0; d < was.ndim; ++d) {
+      if (t.shape[d] != shape[d]) return false;
+      same &= shape[d] == 1 || t.strides[d] == strides[d];
+      empty |= shape[d] == 0;
+    }
+    return same || empty;
   }
 
   const dlpack::Exchange* exchange_;
-  py::object grad_;
+  py::object type_, grad_;
   std::vector<Place> places_;
   std::vector<int64_t> lengths_;
-  std::vector<void*> gradients_;
-  bool shared_ = false;
+  std::vector<void*> gradients_, found_;
+  bool complete_ = false, shared_ = false;
 };

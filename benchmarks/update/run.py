@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks import setting_of_this_run
 from benchmarks.update import deepspeed_cpu, finetune, ours, torch_compiled, torch_default, torch_fused
 from benchmarks.update.cases import Built, Case, Step, cases, seconds
-from core.optim import native
+from core.optim import cpu
 
 RIVALS: Mapping[str, Any] = {
     "torch, fused AdamW": torch_fused,
@@ -150,7 +150,7 @@ def measure(millions: int, rounds: int, *, compiled: bool, device: str) -> dict[
         "lacking": finetune.LACKING,
         "device": device if device == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
-        "isa": native.isa(),
+        "isa": cpu.isa(),
         "load": round(os.getloadavg()[0], 1),
         "cases": found,
     }

@@ -40,8 +40,8 @@ class AdamW(Stepping):
         anchor_to: one tensor a parameter, θ0'; the values at construction where it is not given.
         master: keep the bits that bfloat16 parameters lack, so that they move as float32 ones; otherwise they are
             rounded by chance. None keeps them where `state_dtype` is float32.
-        check: False lets gradients that are not finite through, as torch's does, and saves the pass over them
-            where nothing is clipped either.
+        check: False saves the pass over the gradients where nothing is clipped, and lets those that are not finite
+            through, as torch's does; where something is clipped the norm is there anyway, and the step is left out.
 
     Raises:
         ValueError: an option is out of its range, or `anchor_to` does not fit the parameters.
@@ -77,10 +77,10 @@ class AdamW(Stepping):
         check: bool = True,
     ) -> None:
         self._require(
-            ("lr", lr, lr >= 0),
-            ("betas", betas, all(0 <= beta < 1 for beta in betas)),
-            ("eps", eps, eps > 0),
-            ("weight_decay", weight_decay, weight_decay >= 0),
+            ("lr", lr, lr >= 0, "0 or more"),
+            ("betas", betas, all(0 <= beta < 1 for beta in betas), "two numbers from 0 to below 1"),
+            ("eps", eps, eps > 0, "above 0"),
+            ("weight_decay", weight_decay, weight_decay >= 0, "0 or more"),
         )
         super().__init__(
             params,

@@ -1,5 +1,6 @@
-"""The kernels for NVIDIA GPUs, where they were built: the update step in three launches on torch's current stream. The
-host waits for nothing; the norm, the clip factor and the step counts stay on the device until they are read.
+"""The kernels for NVIDIA GPUs, where they were built: the update step in two launches, three with a norm, on torch's
+current stream. The host waits for nothing; the norm, the clip factor and the step counts stay on the device until
+they are read.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.optim import native
-from core.optim.memory import Memory, address, is_dense, is_shared
+from core.optim import cpu, kernels
+from core.optim.kernels import address
 from core.optim.reference import Hyper, Rule
 
 NOT_BUILT = "the kernels for GPUs were not built: install with nvcc on the path"
 _TENSOR = struct.Struct("<9Qqiii4xQQ")  # TaokeTensor of csrc/plan.h
 _CHUNK = struct.Struct("<3q")
+_VERSION = 2
 
 
 @cache
@@ -31,21 +33,23 @@ def library() -> ctypes.CDLL | None:
         path = Path(__file__).with_name(f"_cuda{suffix}")
         if path.is_file():
             loaded = ctypes.CDLL(str(path))
-            if _sizes(loaded)[:2] != [_TENSOR.size, _CHUNK.size]:
+            tensor, chunk, *_, version = _sizes(loaded)
+            if (tensor, chunk, version) != (_TENSOR.size, _CHUNK.size, _VERSION):
                 raise RuntimeError(f"{path.name} is of another version: install again")
             return loaded
     return None
 
 
 def _sizes(loaded: ctypes.CDLL) -> list[int]:
-    """Bytes of a tensor's row, a chunk's, a tensor's coefficients, and of what a step came to; a chunk's elements."""
-    sizes = (ctypes.c_int64 * 5)()
+    """Bytes of a tensor's row, a chunk's, a tensor's coefficients, and of what a step came to; a chunk's elements; the
+    interface's version."""
+    sizes = (ctypes.c_int64 * 6)()
     loaded.taoke_cuda_sizes(sizes)
     return list(sizes)
 
 
 def available() -> str:
-    """For `doctor`."""
+    """What was built, in words."""
     if library() is None:
         return f"reference only: {NOT_BUILT}"
     built = "built for sm_80 and sm_90"
@@ -54,30 +58,26 @@ def available() -> str:
 
 def unfit(parameters: Sequence[Tensor]) -> str | None:
     """Why the kernels cannot move these; None where they can."""
-    if library() is None or native.module() is None:
+    if cpu.module() is None:
+        return cpu.NOT_BUILT
+    if library() is None:
         return NOT_BUILT
-    if len({parameter.device for parameter in parameters}) > 1:
-        return "the parameters are on several devices"
     if torch.cuda.get_device_capability(parameters[0].device) < (8, 0):
         return "the kernels are for GPUs of compute capability 8.0 and later"
-    for parameter in parameters:
-        if type(parameter) not in (Tensor, torch.nn.Parameter):
-            return f"the kernels know torch's own tensors, not {type(parameter).__name__}"
-        if parameter.dtype not in (torch.float32, torch.bfloat16):
-            return f"the kernels move float32 and bfloat16, not {parameter.dtype}"
-        if not is_dense(parameter):
-            return "the kernels move parameters whose elements lie one after the other, not every so many"
-    if is_shared(parameters):
-        return "the kernels move parameters that have their memory for themselves, and two share theirs"
-    return None
+    return kernels.unfit(parameters)
 
 
 def _on(device: torch.device, data: bytes) -> Tensor:
-    """Bytes to the device without waiting; torch keeps the pinned memory until the copy is done."""
+    """Bytes to the device without waiting; torch keeps the pinned memory until the copy is done. Raises `RuntimeError`
+    inside a graph's capture, which would copy from memory that is gone when it is replayed."""
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "a graph that holds an update step is captured after a step with the same gradients, in place, and rates"
+        )
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).pin_memory().to(device, non_blocking=True)
 
 
-class Cuda(Memory):
+class Cuda(kernels.Kernels):
     """The update step of these parameters, all on one GPU. The states' step counts are the device's until `settle`."""
 
     def __init__(
@@ -87,13 +87,13 @@ class Cuda(Memory):
         states: Sequence[dict[str, Any]],
         groups: Sequence[int],
     ) -> None:
-        loaded, built = library(), native.module()
+        loaded, built = library(), cpu.module()
         if loaded is None or built is None:
             raise ValueError(NOT_BUILT)
         super().__init__(built, rule, parameters, states)
         self._library, self._rule, self._groups = loaded, rule, list(groups)
         self._device = parameters[0].device
-        _, _, coefficients, outcome, chunk = _sizes(loaded)
+        _, _, coefficients, outcome, chunk, _ = _sizes(loaded)
         chunks = b"".join(
             _CHUNK.pack(i, start, min(start + chunk, parameter.numel()))
             for i, parameter in enumerate(parameters)
@@ -109,11 +109,19 @@ class Cuda(Memory):
         self._mixed = any(p.dtype != torch.float32 or self.store(i) for i, p in enumerate(parameters))
         self._left_out = torch.zeros(1, dtype=torch.float64, device=self._device)
         self._empty = [i for i, parameter in enumerate(parameters) if not parameter.numel()]
+        self._counts = [state["step"] for state in states]  # what the states were last told
         self._gradients: list[int] = []
         self._table: Tensor | None = None
         self._hypers: list[Hyper] = []
         self._hyper_table = torch.empty(0)
 
+    def fits(self, *, with_state: bool) -> bool:
+        """As for all kernels; with the state, also whether its step counts are those that `settle` left."""
+        return super().fits(with_state=with_state) and (
+            not with_state or [state["step"] for state in self.states] == self._counts
+        )
+
+    @torch.inference_mode(False)
     def step(
         self,
         gradients: list[Tensor | None],
@@ -125,8 +133,8 @@ class Cuda(Memory):
         grad_scale: Tensor | None,
         found_inf: Tensor | None,
     ) -> tuple[Tensor, bool]:
-        """One step. [norm, clip factor, 1 where it was left out] as a tensor of the device, and whether the gradients
-        are still to be cleared."""
+        """One step. [norm, clip factor, 1 where it was left out] as a tensor of the device, (3,), float64, whose norm
+        is 0 where none was needed; and whether the gradients are still to be cleared."""
         self.take(gradients)
         addresses = self.tensors.addresses()
         for i in self._empty:
@@ -138,6 +146,11 @@ class Cuda(Memory):
         if hypers != self._hypers:
             self._hypers = hypers
             self._hyper_table = _on(self._device, b"".join(struct.pack("<9d", *hyper) for hyper in hypers))
+        # GradScaler keeps its own on the device of the first loss, which need not be this one.
+        scale, found = (
+            None if tensor is None else tensor.to(self._device, torch.float32, non_blocking=True)
+            for tensor in (grad_scale, found_inf)
+        )
         outcome = torch.empty(self._outcome_size, dtype=torch.float64, device=self._device)
         pointer = ctypes.c_void_p
         error = self._library.taoke_cuda_step(
@@ -152,8 +165,8 @@ class Cuda(Memory):
             pointer(self._partial.data_ptr()),
             pointer(outcome.data_ptr()),
             pointer(self._left_out.data_ptr()),
-            pointer(address(grad_scale)),
-            pointer(address(found_inf)),
+            pointer(address(scale)),
+            pointer(address(found)),
             ctypes.c_double(max_norm or 0.0),
             int(check or max_norm is not None),
             int(zero and not self.shared),
@@ -162,13 +175,8 @@ class Cuda(Memory):
         )
         if error:
             raise RuntimeError(f"the update step failed with CUDA's error {error}")
-        moving = (
-            self.parameters
-            if self.complete
-            else [p for p, g in zip(self.parameters, gradients, strict=True) if g is not None]
-        )
-        torch.autograd.graph.increment_version(moving)
-        return outcome, zero and self.not_cleared()
+        self.bump(gradients, zero=zero)
+        return outcome, self.done() and zero
 
     def _write_table(self, addresses: list[int]) -> None:
         """The table of tensors with these gradients; the step counts are those of the device's old one."""
@@ -195,7 +203,11 @@ class Cuda(Memory):
         self._left_out.zero_()
 
     def settle(self) -> None:
-        """The step counts into the states. Waits for the device."""
-        if self._table is not None:
-            for state, step in zip(self.states, self._steps(self._table).tolist(), strict=True):
-                state["step"] = step
+        """The step counts into the states, but for those that somebody has changed meanwhile. Waits for the device."""
+        if self._table is None:
+            return
+        counts = self._steps(self._table).tolist()
+        for state, told, count in zip(self.states, self._counts, counts, strict=True):
+            if state["step"] == told:
+                state["step"] = count
+        self._counts = counts

@@ -93,7 +93,7 @@ def update(
 
 def exact(parameter: Tensor, state: dict[str, Any]) -> Tensor:
     """The parameter in the precision that steps are taken in."""
-    if "remainder" in state:
+    if "remainder" in state and parameter.dtype == torch.bfloat16:
         joined = codes.join(codes.flat(parameter), codes.flat(state["remainder"]))
         return joined.as_strided(parameter.shape, parameter.stride())
     return parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32))

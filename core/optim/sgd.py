@@ -52,10 +52,15 @@ class SGD(Stepping):
         check: bool = True,
     ) -> None:
         self._require(
-            ("lr", lr, lr >= 0),
-            ("momentum", momentum, momentum >= 0),
-            ("weight_decay", weight_decay, weight_decay >= 0),
-            ("nesterov", nesterov, not nesterov or (momentum > 0 and dampening == 0)),
+            ("lr", lr, lr >= 0, "0 or more"),
+            ("momentum", momentum, momentum >= 0, "0 or more"),
+            ("weight_decay", weight_decay, weight_decay >= 0, "0 or more"),
+            (
+                "nesterov",
+                nesterov,
+                not nesterov or (momentum > 0 and dampening == 0),
+                "False without momentum or with dampening",
+            ),
         )
         self._momentum = momentum > 0
         super().__init__(

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import is_, itemgetter
 from threading import Lock
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, ClassVar, Literal, get_args, overload
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim import optimizer as torchs
+from torch.optim import optimizer as torch_optimizer
 
-from core.optim import codes, cuda, native, reference
-from core.optim.memory import is_dense, same_layout
+from core.optim import codes, cpu, cuda, reference
+from core.optim.kernels import is_dense, refuse_sparse, same_layout, warn_once
 from core.optim.reference import MOMENTS, Hyper, Rule
 
 Backend = Literal["auto", "native", "reference"]
@@ -36,7 +36,7 @@ class Stepping(Optimizer):
         skipped_steps: how many steps were left out because a gradient was not finite.
         grad_norm: the norm of all gradients at the last step; None where nothing asked for it.
         clip_factor: what they were multiplied with for it; 0 where the step was left out. The kernels on a GPU leave
-            both there, as tensors.
+            both there, as float64 tensors of no dimension.
     """
 
     name: ClassVar[str]
@@ -63,11 +63,16 @@ class Stepping(Optimizer):
         anchor_to: Sequence[Tensor] | None,
     ) -> None:
         self._require(
-            ("anchor", anchor, anchor >= 0),
-            ("max_grad_norm", max_grad_norm, max_grad_norm is None or max_grad_norm > 0),
-            ("ema_decay", ema_decay, ema_decay is None or 0 < ema_decay < 1),
-            ("state_dtype", state_dtype, state_dtype in ("float32", "bfloat16", "int8")),
-            ("backend", backend, backend in ("auto", "native", "reference")),
+            ("anchor", anchor, anchor >= 0, "0 or more"),
+            ("max_grad_norm", max_grad_norm, max_grad_norm is None or max_grad_norm > 0, "above 0, or None"),
+            ("ema_decay", ema_decay, ema_decay is None or 0 < ema_decay < 1, "between 0 and 1, or None"),
+            (
+                "state_dtype",
+                state_dtype,
+                state_dtype in get_args(StateDtype),
+                " or ".join(get_args(StateDtype)),
+            ),
+            ("backend", backend, backend in get_args(Backend), " or ".join(get_args(Backend))),
         )
         self.max_grad_norm = max_grad_norm
         self.state_dtype = state_dtype
@@ -77,8 +82,8 @@ class Stepping(Optimizer):
         self.check = check
         self._skipped = 0
         self._cuda: cuda.Cuda | None = None
-        self._counted: int | None = None
-        self._alone = Lock()
+        self._common_step: int | None = None
+        self._stepping = Lock()
         self._forget()
         given = params if isinstance(params, Tensor) else list(params)
         if anchor_to is not None and len(given) > 1 and isinstance(given[0], dict):
@@ -87,15 +92,16 @@ class Stepping(Optimizer):
             given, {**defaults, "anchor": anchor, "ema_decay": ema_decay, "anchor_to": anchor_to}
         )
         self.defaults["anchor_to"] = None  # of the parameters given here, not of those that are added later
-        self._shown = False
+        self._exposed = False
 
-    def _require(self, *options: tuple[str, Any, bool]) -> None:
-        for name, value, good in options:
+    def _require(self, *options: tuple[str, Any, bool, str]) -> None:
+        for name, value, good, wanted in options:
             if not good:
-                raise ValueError(f"{self.name}: {name}={value!r} is out of range")
+                raise ValueError(f"{self.name}: {name} must be {wanted}, and is {value!r}")
 
     @property
     def skipped_steps(self) -> int:
+        """Reading it waits for a GPU."""
         return self._skipped + (0 if self._cuda is None else self._cuda.left_out())
 
     @skipped_steps.setter
@@ -106,13 +112,13 @@ class Stepping(Optimizer):
     def state(self) -> Any:
         """What is kept of each parameter. Whoever has seen it may change it, or where it lies: from then on, each step
         looks at all of it again. Reading it waits for a GPU, which counts the steps."""
+        self._exposed = True
         self._settle()
-        self._shown = True
         return self._state
 
     @state.setter
     def state(self, state: Any) -> None:
-        self._shown = True
+        self._exposed = True
         self.__dict__["state"] = state
 
     @property
@@ -185,10 +191,10 @@ class Stepping(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.setdefault("_cuda", None)
-        self.__dict__.setdefault("_counted", None)
-        self.__dict__.setdefault("_alone", Lock())
+        self.__dict__.setdefault("_common_step", None)
+        self.__dict__.setdefault("_stepping", Lock())
         self.__dict__.setdefault("_skipped", 0)
-        self.__dict__.setdefault("_shown", True)
+        self.__dict__.setdefault("_exposed", True)
         if "skipped_steps" in state:
             self._skipped = state.pop("skipped_steps")
         super().__setstate__(state)
@@ -199,7 +205,7 @@ class Stepping(Optimizer):
         self._settle()
         self._known = False
         self._cuda = None
-        self._native: native.Native | None = None
+        self._cpu: cpu.Cpu | None = None
         self._parameters: list[Tensor] = []
         self._states: list[dict[str, Any]] = []
         self._groups: list[int] = []
@@ -209,15 +215,16 @@ class Stepping(Optimizer):
 
     def _settle(self) -> None:
         """What was counted elsewhere, into the states and this object."""
-        if self._counted is not None:
+        if self._common_step is not None:
             for state in self._states:
-                state["step"] = self._counted
-            self._counted = None
+                state["step"] = self._common_step
+            self._common_step = None
         if self._cuda is not None:
             self._cuda.settle()
             self._skipped += self._cuda.left_out()
             self._cuda.forget_left_out()
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _look_up(self) -> None:
         self._forget()
@@ -231,17 +238,17 @@ class Stepping(Optimizer):
             )
         if self.backend == "reference" or not self._parameters:
             return
-        kernels = cuda if self._parameters[0].is_cuda else native
+        kernels = cuda if self._parameters[0].is_cuda else cpu
         reason = kernels.unfit(self._parameters)
         if reason is not None and self.backend == "native":
             raise ValueError(f"{self.name}: backend='native', but {reason}")
         if reason is not None:
             if any(p.dtype in (torch.float32, torch.bfloat16) for p in self._parameters):
-                native.warn_once(reason)
+                warn_once(reason)
         elif kernels is cuda:
             self._cuda = cuda.Cuda(self._rule(), self._parameters, self._states, self._groups)
         else:
-            self._native = native.Native(self._rule(), self._parameters, self._states, self._groups)
+            self._cpu = cpu.Cpu(self._rule(), self._parameters, self._states, self._groups)
 
     def _found_state(self, parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
         """A parameter's state where the parameter is now; a new one where somebody has taken it away."""
@@ -262,10 +269,10 @@ class Stepping(Optimizer):
             or not all(map(is_, parameters, self._parameters))
         ):
             return False
-        if self._shown and not all(map(is_, map(self._state.get, parameters), self._states)):
+        if self._exposed and not all(map(is_, map(self._state.get, parameters), self._states)):
             return False
-        kernels = self._native or self._cuda
-        return kernels is None or kernels.fits(with_state=self._shown)
+        kernels = self._cpu or self._cuda
+        return kernels is None or kernels.fits(with_state=self._exposed)
 
     # -------------------------------------------------------------------------------- the step
 
@@ -276,39 +283,54 @@ class Stepping(Optimizer):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        given = () if closure is None else (closure,)
-        if torch.autograd._profiler_enabled() or self._has_hooks():  # type: ignore[attr-defined]
-            return self._observed_step(*given)
+        """Take one step; a closure is evaluated first, and its value returned.
+
+        Raises:
+            RuntimeError: a gradient is sparse, or another thread is stepping this optimizer.
+            ValueError: `backend` is "native" and the kernels cannot take the parameters, or state no longer fits its
+                parameter.
+        """
+        if self._is_observed():
+            return self._observed_step(*(() if closure is None else (closure,)))
         return self._step(closure)
 
-    step.hooked = True  # type: ignore[attr-defined]  # else torch wraps it to be profiled and hooked: a quarter of a step of small tensors
+    # Else torch wraps it for its profiler and hooks, which costs a quarter of a step of hundreds of small tensors.
+    step.hooked = True  # type: ignore[attr-defined]
 
-    def _has_hooks(self) -> bool:
-        return bool(
+    def _is_observed(self) -> bool:
+        """Whether a profiler or hooks are to see this step, and torch has not wrapped the step of a subclass for them,
+        from which we came here."""
+        hooks = (
             self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
-            or torchs._global_optimizer_pre_hooks
-            or torchs._global_optimizer_post_hooks
+            or torch_optimizer._global_optimizer_pre_hooks
+            or torch_optimizer._global_optimizer_post_hooks
         )
+        if not hooks and not torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
+            return False
+        outer = type(self).step
+        return outer is Stepping.step or getattr(getattr(outer, "__wrapped__", None), "hooked", False)
 
     def _step(self, closure: Callable[[], float] | None = None) -> float | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if not self._alone.acquire(blocking=False):
-            raise RuntimeError(f"{self.name}: two threads step one optimizer at once")
+        if not self._stepping.acquire(blocking=False):
+            raise RuntimeError(
+                f"{self.name}: two threads step one optimizer at once: step from one, or hold a lock around it"
+            )
         try:
             self._step_once()
         finally:
-            self._alone.release()
+            self._stepping.release()
         return loss
 
     def _step_once(self) -> None:
         if not self._still_known():
             self._look_up()
             self._known = True  # not where it was refused: the next step is refused as well
-        kernels = self._native or self._cuda
+        kernels = self._cpu or self._cuda
         gradients = [p.grad for p in self._parameters] if kernels is None else kernels.gradients()
         if self._cuda is not None:
             self._step_there(self._cuda, gradients)
@@ -319,6 +341,8 @@ class Stepping(Optimizer):
         if scale is None or not (norm is None or math.isfinite(norm)):
             self._skipped += 1
             self.clip_factor = 0.0
+            if self._cpu is not None:
+                self._cpu.done()
             if self.zero_grads:
                 _clear(gradients)
             return
@@ -333,29 +357,22 @@ class Stepping(Optimizer):
     def _step_there(self, kernels: cuda.Cuda, gradients: list[Tensor | None]) -> None:
         """On a GPU, which decides by itself: nothing is read here."""
         self._refuse_what_came_later()
-        try:
-            outcome, clear = kernels.step(
-                gradients,
-                [
-                    self._hyper(group, 2) for group in self.param_groups
-                ],  # it knows what a first step differs in
-                max_norm=self.max_grad_norm,
-                check=self.check,
-                zero=self.zero_grads,
-                grad_scale=getattr(self, "grad_scale", None),
-                found_inf=getattr(self, "found_inf", None),
-            )
-        except RuntimeError:
-            self._refuse_sparse(gradients)
-            raise
+        hypers = [
+            self._hyper(group, 2) for group in self.param_groups
+        ]  # it knows what a first step differs in
+        outcome, clear = kernels.step(
+            gradients,
+            hypers,
+            max_norm=self.max_grad_norm,
+            check=self.check,
+            zero=self.zero_grads,
+            grad_scale=getattr(self, "grad_scale", None),
+            found_inf=getattr(self, "found_inf", None),
+        )
         if clear:
             _clear(gradients)
         self.grad_norm = outcome[0] if self.check or self.max_grad_norm is not None else None
         self.clip_factor = outcome[1]
-
-    def _refuse_sparse(self, gradients: list[Tensor | None]) -> None:
-        if any(g is not None and g.layout != torch.strided for g in gradients):
-            raise RuntimeError(f"{self.name} does not take sparse gradients")
 
     def _unscaling(self) -> float | None:
         """One over GradScaler's scale; None where it found a gradient that is not finite."""
@@ -367,30 +384,26 @@ class Stepping(Optimizer):
 
     def _norm(self, gradients: list[Tensor | None], scale: float | None) -> float | None:
         needed = self.check or self.max_grad_norm is not None
-        if self._native is None:
-            self._refuse_sparse(gradients)
-            squares = reference.squares([g for g in gradients if g is not None]) if needed else 0.0
+        if self._cpu is not None:
+            squares = self._cpu.squares(gradients, needed=needed)
         else:
-            try:
-                squares = self._native.squares(gradients, needed=needed)
-            except RuntimeError:
-                self._refuse_sparse(gradients)
-                raise
+            refuse_sparse(gradients)
+            squares = reference.squares([g for g in gradients if g is not None]) if needed else 0.0
         return math.sqrt(squares) * (scale or 1.0) if needed else None
 
     def _update(self, gradients: list[Tensor | None], scale: float) -> None:
         self._refuse_what_came_later()
         parameters, states = self._parameters, self._states
         moving: Sequence[int] = range(len(parameters))
-        complete = self._native is not None and self._native.complete
+        complete = self._cpu is not None and self._cpu.complete
         if not complete and any(gradient is None for gradient in gradients):
             self._settle()
             moving = [i for i in moving if gradients[i] is not None]
             parameters, states = [parameters[i] for i in moving], [states[i] for i in moving]
         rows, table = self._table(states, moving)
         clear = self.zero_grads
-        if self._native is not None:
-            clear = self._native.update(table, rows, scale, parameters, zero=self.zero_grads)
+        if self._cpu is not None:
+            clear = self._cpu.update(table, rows, scale, gradients, zero=self.zero_grads)
         else:
             given = [gradient for gradient in gradients if gradient is not None]
             places = self._groups if rows is None else rows
@@ -404,22 +417,28 @@ class Stepping(Optimizer):
     ) -> tuple[list[int] | None, list[tuple[Hyper, int]]]:
         """Count the step. Which entry of a table is whose, and the table: hyper-parameters and step. Usually all
         parameters of a group have taken as many steps: None, and the entries are the groups. Where all have taken as
-        many and nobody looks, they are counted here (`_counted`), not in each state."""
-        taken = [self._counted] if self._counted is not None else list(map(itemgetter("step"), states))
+        many and nobody looks, they are counted here (`_common_step`), not in each state."""
+        taken = (
+            [self._common_step] if self._common_step is not None else list(map(itemgetter("step"), states))
+        )
         if taken and taken.count(taken[0]) == len(taken):
             step = taken[0] + 1
-            if self._native is not None and len(states) == len(self._states) and not self._shown:
-                self._counted = step
+            table = [(self._hyper(group, step), step) for group in self.param_groups]
+            if self._cpu is not None and len(states) == len(self._states) and not self._exposed:
+                self._common_step = step
             else:
+                self._common_step = None
                 for state in states:
                     state["step"] = step
-            return None, [(self._hyper(group, step), step) for group in self.param_groups]
+            return None, table
         places: dict[tuple[int, int], int] = {}
         rows = [0] * len(self._states)
         for i, state in zip(moving, states, strict=True):
+            rows[i] = places.setdefault((self._groups[i], state["step"] + 1), len(places))
+        table = [(self._hyper(self.param_groups[number], step), step) for number, step in places]
+        for state in states:
             state["step"] += 1
-            rows[i] = places.setdefault((self._groups[i], state["step"]), len(places))
-        return rows, [(self._hyper(self.param_groups[number], step), step) for number, step in places]
+        return rows, table
 
     def _refuse_what_came_later(self) -> None:
         for group, lacking in zip(self.param_groups, self._lacking, strict=True):
@@ -488,7 +507,7 @@ class Stepping(Optimizer):
                 f"{self.name}: the state is of an optimizer with another {refused[0]}, which is not taken"
             )
         groups = [dict(group) for group in self.param_groups]
-        own, shown = dict(self._state), self._shown
+        own, exposed = dict(self._state), self._exposed
         super().load_state_dict(state_dict)
         saved = {
             parameter: state_dict["state"].get(index, {})
@@ -504,7 +523,8 @@ class Stepping(Optimizer):
             self._state[parameter] = own[parameter]
             self._take(parameter, own[parameter], given)
         self._forget()
-        self._shown = shown
+        if not self._optimizer_load_state_dict_post_hooks:
+            self._exposed = exposed  # nobody but torch has looked
 
     def _take(self, parameter: Tensor, state: dict[str, Any], given: Mapping[str, Any]) -> None:
         """One parameter's state, without the rounding to the parameter's own dtype that torch's loading has."""

@@ -1,4 +1,4 @@
-// The update step on an NVIDIA GPU: three launches for any number of tensors, on the caller's stream. The host reads
+// The update step on an NVIDIA GPU: two launches for any number of tensors, three with a norm, on the caller's stream. The host reads
 // nothing, so nothing waits, and a CUDA graph can hold the step. A C interface: core/optim/cuda.py calls it.
 #include <cuda_runtime.h>
 
@@ -6,7 +6,7 @@
 
 namespace {
 
-const int THREADS = 128;
+const int THREADS = 128;  // of a block; with 256 and 512 as fast for floats, slower for codes (benchmarks/LOG.md)
 
 // What a step came to, in device memory; Python reads it late.
 struct Outcome {
@@ -24,7 +24,7 @@ __device__ bool all_aligned(const TaokeTensor& t) {
 template <class T>
 __device__ T read(const void* from) {
   const T* p = static_cast<const T*>(from);
-  __builtin_assume(__isGlobal(p));
+  __builtin_assume(__isGlobal(p));  // pointers out of a table are generic to the compiler, which costs a check an access
   return __ldcs(p);
 }
 
@@ -307,7 +307,7 @@ __device__ void mixed(const TaokeTensor& t, const TaokeCoefficients& c, int64_t 
 }
 
 struct Mixed {
-  static const int BLOCKS = 6;  // fewer registers, more warps: 17 % faster than with 4
+  static const int BLOCKS = 6;  // so fewer registers: int8 takes 1.25 ms for 100 M, 1.39 with 4 (benchmarks/LOG.md)
 
   template <int RULE, bool ANCHOR, bool AVERAGE>
   static __device__ void chunk(const TaokeTensor& t, const TaokeCoefficients& c, const TaokeChunk& at, bool zero) {
@@ -426,13 +426,14 @@ decltype(&update<TAOKE_ADAM, Kind>) update_by(int rule) {
 
 #define TAOKE_EXPORT extern "C" __attribute__((visibility("default")))
 
-// What Python has to make room for.
+// What Python has to make room for, and the version of this interface.
 TAOKE_EXPORT void taoke_cuda_sizes(int64_t* sizes) {
   sizes[0] = sizeof(TaokeTensor);
   sizes[1] = sizeof(TaokeChunk);
   sizes[2] = sizeof(TaokeCoefficients);
   sizes[3] = sizeof(Outcome);
   sizes[4] = TAOKE_CHUNK;
+  sizes[5] = 2;
 }
 
 // All pointers are the device's; `mixed`: not everything is float; `max_norm` at or below 0 clips nothing. Returns a

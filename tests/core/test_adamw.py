@@ -349,7 +349,7 @@ def test_closure_is_called_with_gradients_and_its_loss_returned():
 def test_option_out_of_range_is_named_with_its_value(wrong):
     """A ValueError, as torch raises."""
     ((name, value),) = wrong.items()
-    with pytest.raises(ValueError, match=f"AdamW: {name}=") as caught:
+    with pytest.raises(ValueError, match=f"AdamW: {name} must be ") as caught:
         AdamW(parameters(), **wrong)
     assert repr(value) in str(caught.value)
 

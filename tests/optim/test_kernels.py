@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.optim import SGD, AdamW, codes, native
+from core.optim import SGD, AdamW, codes, cpu
 
 ROOT = Path(__file__).parents[2]
 SIZES = [
@@ -92,7 +92,7 @@ STEPS = [
         "max_norm": 1e9,
     },
 ]
-BUILT = native.module()
+BUILT = cpu.module()
 ISAS = BUILT.usable() if BUILT else []
 
 pytestmark = pytest.mark.skipif(BUILT is None, reason="the kernels were not built")
@@ -363,7 +363,7 @@ MUTANTS = {
 @pytest.mark.parametrize("number", [0, *MUTANTS], ids=lambda number: MUTANTS.get(number, "intact"))
 def test_broken_kernel_is_caught(broken, monkeypatch, number):
     """Each way of being wrong makes a check above fail; the same build with nothing broken passes them all."""
-    monkeypatch.setattr(native, "module", lambda: broken)
+    monkeypatch.setattr(cpu, "module", lambda: broken)
     monkeypatch.setenv("TAOKE_ISA", "scalar")
     broken.set_mutant(number)
     if number == 0:
@@ -529,10 +529,10 @@ def test_environment_chooses_the_instruction_set(use_isa):
     """And a name that cannot run is an error, not another set."""
     for isa in ISAS:
         use_isa(isa)
-        assert native.isa() == isa
+        assert cpu.isa() == isa
     use_isa("quantum")
     with pytest.raises(ValueError, match="TAOKE_ISA=quantum cannot run here"):
-        native.isa()
+        cpu.isa()
 
 
 # ------------------------------------------------------------------------------------------- narrow numbers
