@@ -40,7 +40,8 @@ class Tensors {
   Tensors(const py::object& type, const py::list& tensors)
       : exchange_(type.attr("__dlpack_c_exchange_api__").cast<py::capsule>().get_pointer<dlpack::Exchange>()),
         type_(type),
-        grad_(type.attr("grad")) {
+        grad_(type.attr("grad")),
+        is_neg_(type.attr("is_neg")) {
     if (exchange_->major != 1 || !exchange_->tensor_from_object)
       throw std::runtime_error("torch's DLPack exchange functions are of version " + std::to_string(exchange_->major) +
                                ", and 1 is wanted: use backend='reference'");
@@ -125,9 +126,13 @@ class Tensors {
 
   // Whether the numbers are those in memory. DLPack does not tell of torch's negative bit, which autograd leaves set in
   // gradients of one element (behind `torch.complex(...).conj()`); it makes larger ones anew.
-  static bool is_plain(const dlpack::Tensor& t, const py::handle& tensor) {
+  bool is_plain(const dlpack::Tensor& t, PyObject* tensor) const {
     const int64_t count = elements(t);
-    return (t.data || count == 0) && (count != 1 || !tensor.attr("is_neg")().cast<bool>());
+    if (count != 1) return t.data || count == 0;
+    PyObject* negative = PyObject_CallOneArg(is_neg_.ptr(), tensor);
+    if (!negative) throw py::error_already_set();
+    Py_DECREF(negative);
+    return t.data && negative == Py_False;
   }
 
   bool place_of(const py::list& tensors, size_t i, dlpack::Tensor& t) const {
@@ -157,7 +162,7 @@ class Tensors {
   }
 
   const dlpack::Exchange* exchange_;
-  py::object type_, grad_;
+  py::object type_, grad_, is_neg_;
   std::vector<Place> places_;
   std::vector<int64_t> lengths_;
   std::vector<void*> gradients_, found_;

@@ -85,7 +85,8 @@ TAOKE_FN void taoke_element(float& p, float g, float& m, float& v, float start, 
   const float old = p;
   const float unscaled = g;
   g = g * c.scale;
-  g = g + c.coupled * old;
+  const float with_decay = g + c.coupled * old;
+  g = c.coupled != 0.0f ? with_decay : g;  // an infinite parameter must not meet a decay of 0
   float change;
   if (RULE == TAOKE_ADAM) {
     m = m + c.mean_rate * (g - m);
@@ -100,7 +101,8 @@ TAOKE_FN void taoke_element(float& p, float g, float& m, float& v, float start, 
     change = c.step * g;
   }
   const float decayed = MUTANT(4) ? old - change : old;
-  change = change + c.decay * decayed;
+  const float decaying = change + c.decay * decayed;
+  change = c.decay != 0.0f ? decaying : change;
   if (ANCHOR) {
     const float from = MUTANT(7) ? old - change : old;
     change = change + (MUTANT(15) ? start - from : from - start) * c.pull;
@@ -151,15 +153,19 @@ TAOKE_FN uint16_t taoke_to_bf16(float x, uint32_t random) {
   return (uint16_t)((up & 0x7f80u) == 0x7f80u ? down | quiet : up);
 }
 
-// A float as the bf16 next to it and what is missing, in 16 bits more: nothing is lost.
+// A float as the bf16 next to it and what is missing, in 16 bits more: nothing is lost but a NaN's payload.
 TAOKE_FN uint16_t taoke_split(float x, int16_t& remainder) {
   const uint32_t bits = taoke_bits(x);
-  remainder = MUTANT(18) ? (int16_t)0 : (int16_t)(uint16_t)(bits & 0xffffu);
-  return (uint16_t)((bits + 0x8000u) >> 16);
+  const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  remainder = nan || MUTANT(18) ? (int16_t)0 : (int16_t)(uint16_t)(bits & 0xffffu);
+  return (uint16_t)(nan ? (bits >> 16) | 0x40u : (bits + 0x8000u) >> 16);
 }
 
+// Whoever writes to a parameter leaves the remainder of its old value: at most half of the last place, but nothing can
+// be missing from a zero, below which there would be a NaN.
 TAOKE_FN float taoke_join(uint16_t near, int16_t remainder) {
-  return taoke_float(((uint32_t)near << 16) + (uint32_t)(int32_t)remainder);
+  const int32_t missing = (near & 0x7fffu) == 0u && remainder < 0 ? 0 : (int32_t)remainder;
+  return taoke_float(((uint32_t)near << 16) + (uint32_t)missing);
 }
 
 // Codes of 8 bits, by block of 256: floating point with four bits of mantissa, below a power of two that the block's

@@ -76,13 +76,15 @@ def to_bfloat16(x: Tensor, chance: Tensor) -> Tensor:
 
 def split(x: Tensor) -> tuple[Tensor, Tensor]:
     """float32 as the bfloat16 next to it and an int16 with the rest."""
-    bits = _bits(x)
-    return _half((bits + 0x8000) >> 16), (bits & 0xFFFF).to(torch.uint16).view(torch.int16)
+    bits, nan = _bits(x), x.isnan()
+    near = torch.where(nan, (bits >> 16) | 0x40, (bits + 0x8000) >> 16)
+    return _half(near), torch.where(nan, 0, bits & 0xFFFF).to(torch.uint16).view(torch.int16)
 
 
 def join(near: Tensor, remainder: Tensor) -> Tensor:
-    """What `split` took apart."""
-    bits = (_bits(near.to(torch.float32)) + remainder.to(torch.int64)) & _WORD
+    """What `split` took apart. A zero that was written since has no remainder."""
+    remainder = torch.where((near == 0) & (remainder < 0), 0, remainder.to(torch.int64))
+    bits = (_bits(near.to(torch.float32)) + remainder) & _WORD
     return bits.to(torch.uint32).view(torch.float32)
 
 

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,8 +59,8 @@ def unfit(parameters: Sequence[Tensor]) -> str | None:
             return "the kernels move numbers as they lie in memory, and torch holds these negated"
         if not is_dense(parameter):
             return "the kernels move parameters whose elements lie one after the other, not every so many"
-    where = [parameter.data_ptr() for parameter in parameters if parameter.numel()]
-    if len(set(where)) < len(where):
+    places = sorted((p.data_ptr(), p.numel() * p.element_size()) for p in parameters if p.numel())
+    if any(one + size > other for (one, size), (other, _) in pairwise(places)):
         return "the kernels move parameters that have their memory for themselves, and two share theirs"
     return None
 
@@ -228,7 +229,9 @@ class Kernels:
 @torch.no_grad()
 def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
     if type(gradient) is Tensor and gradient.numel() and not gradient.data_ptr():
-        raise RuntimeError("a gradient's memory was given up: it cannot be read")  # torch reads it, and crashes
+        raise RuntimeError(
+            "a gradient's memory was given up: it cannot be read"
+        )  # torch reads it, and crashes
     if (
         type(gradient) is Tensor
         and gradient.dtype == parameter.dtype

@@ -4,6 +4,7 @@ clears, and that leaves everything as it is where a gradient is not finite."""
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import is_, itemgetter
@@ -112,6 +113,8 @@ class Stepping(Optimizer):
     def state(self) -> Any:
         """What is kept of each parameter. Whoever has seen it may change it, or where it lies: from then on, each step
         looks at all of it again. Reading it waits for a GPU, which counts the steps."""
+        if "state" not in self.__dict__:
+            raise AttributeError("state")  # a wrapper that took this class, and forwards what it lacks
         self._exposed = True
         self._settle()
         return self._state
@@ -173,7 +176,7 @@ class Stepping(Optimizer):
                 dtype = torch.uint8 if name == "exp_avg_sq" else torch.int8
                 state[name] = torch.zeros_like(parameter, dtype=dtype)
                 blocks = -(-parameter.numel() // codes.BLOCK)
-                state[f"{name}_scale"] = torch.zeros(blocks, device=parameter.device)
+                state[f"{name}_scale"] = torch.zeros(blocks, dtype=torch.float32, device=parameter.device)
             else:
                 state[name] = torch.zeros_like(parameter, dtype=wide)
         if narrow and self.master:
@@ -210,6 +213,7 @@ class Stepping(Optimizer):
         self._states: list[dict[str, Any]] = []
         self._groups: list[int] = []
         self._lacking: list[set[str]] = []
+        self._kinds: list[tuple[torch.dtype, torch.device]] = []
         self.grad_norm: float | Tensor | None = None
         self.clip_factor: float | Tensor = 1.0
 
@@ -236,6 +240,7 @@ class Stepping(Optimizer):
             self._lacking.append(
                 {name for state in states for name in ("anchor_to", "ema") if name not in state}
             )
+        self._kinds = [(parameter.dtype, parameter.device) for parameter in self._parameters]
         if self.backend == "reference" or not self._parameters:
             return
         kernels = cuda if self._parameters[0].is_cuda else cpu
@@ -258,6 +263,10 @@ class Stepping(Optimizer):
         for name, value in state.items():
             if isinstance(value, Tensor) and value.device != parameter.device:
                 state[name] = value.to(parameter.device)
+        if parameter.dtype != torch.bfloat16:
+            state.pop("remainder", None)  # converted since: nothing is missing any more
+        elif self.master and "remainder" not in state:
+            state["remainder"] = torch.zeros_like(parameter, dtype=torch.int16)
         return state
 
     def _still_known(self) -> bool:
@@ -272,7 +281,9 @@ class Stepping(Optimizer):
         if self._exposed and not all(map(is_, map(self._state.get, parameters), self._states)):
             return False
         kernels = self._cpu or self._cuda
-        return kernels is None or kernels.fits(with_state=self._exposed)
+        if kernels is None:
+            return [(parameter.dtype, parameter.device) for parameter in parameters] == self._kinds
+        return kernels.fits(with_state=self._exposed)
 
     # -------------------------------------------------------------------------------- the step
 
@@ -485,10 +496,12 @@ class Stepping(Optimizer):
             for name, value in self.torchs.items():
                 group.setdefault(name, value)
         for index, state in found["state"].items():
-            made = {**state, "step": torch.tensor(float(state["step"]))}
+            made = {**state, "step": torch.tensor(float(state["step"]), dtype=torch.float32)}
             if format == "torch":
                 for name in MOMENTS[self._rule()]:
-                    made[name] = reference.read(state, name, torch.empty(0)).clone()
+                    double = state[name].dtype == torch.float64
+                    wide = torch.empty(0, dtype=torch.float64 if double else torch.float32)
+                    made[name] = reference.read(state, name, wide).clone()
                     made.pop(f"{name}_scale", None)
             found["state"][index] = made
         return found
@@ -496,6 +509,8 @@ class Stepping(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From `state_dict`, ours or of torch's optimizer of the name. What torch's does not have (anchor, average)
         stays as it is here. Raises `ValueError` for options of torch's that are not taken."""
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            state_dict = hook(self, state_dict) or state_dict
         refused = [
             name
             for group in state_dict["param_groups"]
@@ -507,8 +522,16 @@ class Stepping(Optimizer):
                 f"{self.name}: the state is of an optimizer with another {refused[0]}, which is not taken"
             )
         groups = [dict(group) for group in self.param_groups]
+        self._refuse_other_shapes(state_dict)
         own, exposed = dict(self._state), self._exposed
-        super().load_state_dict(state_dict)
+        hooks, self._optimizer_load_state_dict_pre_hooks = (
+            self._optimizer_load_state_dict_pre_hooks,
+            OrderedDict(),
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            self._optimizer_load_state_dict_pre_hooks = hooks
         saved = {
             parameter: state_dict["state"].get(index, {})
             for given, group in zip(state_dict["param_groups"], self.param_groups, strict=True)
@@ -525,6 +548,17 @@ class Stepping(Optimizer):
         self._forget()
         if not self._optimizer_load_state_dict_post_hooks:
             self._exposed = exposed  # nobody but torch has looked
+
+    def _refuse_other_shapes(self, state_dict: Mapping[str, Any]) -> None:
+        for given, group in zip(state_dict["param_groups"], self.param_groups, strict=False):
+            for index, parameter in zip(given["params"], group["params"], strict=False):
+                for name in (*MOMENTS[self._rule()], "ema", "anchor_to"):
+                    value = state_dict["state"].get(index, {}).get(name)
+                    if value is not None and value.shape != parameter.shape:
+                        raise ValueError(
+                            f"{self.name}: state {name!r} of parameter {index} is {tuple(value.shape)}, and the"
+                            f" parameter is {tuple(parameter.shape)}: the state is of another model"
+                        )
 
     def _take(self, parameter: Tensor, state: dict[str, Any], given: Mapping[str, Any]) -> None:
         """One parameter's state, without the rounding to the parameter's own dtype that torch's loading has."""
@@ -553,8 +587,12 @@ class Stepping(Optimizer):
                 wide.copy_(reference.read(dict(given), name, wide.cpu()))
                 reference.write(state, name, wide, 0)
         for name in ("ema", "anchor_to", "remainder"):
-            if name == "remainder" and name in state and given.get(name, state[name]).dtype != torch.int16:
-                state[name].zero_()  # torch's optimizers round the state to the parameter's type
+            if (
+                name == "remainder"
+                and name in state
+                and getattr(given.get(name), "dtype", None) != torch.int16
+            ):
+                state[name].zero_()  # torch's optimizers have none, or round it to the parameter's type
             elif name in given and name in state:
                 state[name].copy_(given[name])
             elif name in given and name != "remainder":

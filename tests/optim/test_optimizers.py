@@ -351,25 +351,142 @@ def test_gradient_of_two_parameters_is_cleared_once_both_have_used_it(backend):
 
 
 @needs_kernels
-@pytest.mark.parametrize("change", ["mixed", "missing", "scale", "remainder"])
+@pytest.mark.parametrize("change", ["mixed", "missing", "none", "scale"])
 def test_state_that_the_kernels_would_misread_is_refused(change):
-    """Moments of two kinds or none, codes without their scales, and the bits that only bfloat16 lacks."""
-    leaf = nn.Parameter(torch.zeros(5000, dtype=torch.bfloat16 if change == "remainder" else torch.float32))
+    """Moments of two kinds or none, and codes without their scales."""
+    leaf = nn.Parameter(torch.zeros(5000))
     optimizer = AdamW([leaf], state_dtype="int8" if change == "scale" else "float32", backend="native")
     state = optimizer.state[leaf]
     if change == "mixed":
         state["exp_avg_sq"] = state["exp_avg_sq"].bfloat16()
     elif change == "missing":
         del state["exp_avg"]
-    elif change == "scale":
-        del state["exp_avg_sq_scale"]
+    elif change == "none":
+        state["exp_avg_sq"] = None
     else:
-        leaf.data = leaf.data.float()
+        del state["exp_avg_sq_scale"]
     leaf.grad = torch.zeros_like(leaf)
-    with pytest.raises(
-        ValueError, match=r"moments are|'exp_avg_sq_scale' is missing|'remainder' is torch.int16"
-    ):
+    with pytest.raises(ValueError, match=r"moments are|'exp_avg_sq_scale' is missing"):
         optimizer.step()
+
+
+def test_bfloat16_parameters_that_are_set_from_outside_go_on_from_there(backend):
+    """Zeros too, whose remainder from before would make a NaN of them."""
+    leaf = nn.Parameter(torch.randn(4096, generator=torch.Generator().manual_seed(0)).bfloat16())
+    optimizer = AdamW([leaf], 0.01, ema_decay=0.9, backend=backend)
+    for step in range(40):
+        if step == 3:
+            leaf.data.mul_(torch.arange(4096) % 2)
+        leaf.grad = leaf.detach().sign() if step < 3 else torch.ones_like(leaf)
+        optimizer.step()
+    assert (leaf[::2] < -0.25).all()
+    assert optimizer.state[leaf]["ema"].isfinite().all()
+    leaf.grad[0] = math.nan
+    optimizer.check = False
+    optimizer.step()
+    assert leaf[0].isnan()
+
+
+def test_infinite_parameter_stays_where_nothing_decays(backend):
+    """As with torch: a decay of 0 is none."""
+    for make in (
+        lambda p: AdamW(p, 0.1, weight_decay=0.0, backend=backend),
+        lambda p: SGD(p, 0.1, backend=backend),
+    ):
+        leaf = nn.Parameter(torch.tensor([1.0, -math.inf, 2.0]))
+        leaf.grad = torch.tensor([0.1, 0.0, 0.3])
+        make([leaf]).step()
+        assert leaf[1] == -math.inf
+        assert leaf[[0, 2]].isfinite().all()
+
+
+def test_model_that_is_converted_between_steps_has_the_bits_it_lacks(backend):
+    """To bfloat16 they begin at none, and from it none are left."""
+    leaf = nn.Parameter(torch.ones(300))
+    optimizer = AdamW([leaf], 1e-4, backend=backend)
+    for dtype in (torch.bfloat16, torch.float32):
+        leaf.data = leaf.data.to(dtype)
+        for _ in range(10):
+            leaf.grad = torch.ones_like(leaf)
+            optimizer.step()
+        assert ("remainder" in optimizer.state[leaf]) == (dtype == torch.bfloat16)
+    assert float(leaf.detach()[0]) == pytest.approx(1 - 20e-4, abs=2.0**-8)
+
+
+def test_default_dtype_of_torch_is_not_that_of_the_state(backend):
+    """Scales and step counts are float32 whatever it is."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        leaf = nn.Parameter(torch.zeros(5000, dtype=torch.float32))
+        optimizer = AdamW([leaf], state_dtype="int8", backend=backend)
+        leaf.grad = torch.ones_like(leaf)
+        optimizer.step()
+        optimizer.state[leaf]["step"] = 1003
+        state = optimizer.state_dict(format="torch")["state"][0]
+    finally:
+        torch.set_default_dtype(before)
+    assert int(state["step"]) == 1003
+    assert state["exp_avg"].dtype == torch.float32
+
+
+def test_state_of_another_model_is_refused_and_nothing_has_changed(backend):
+    """Though its shape would broadcast."""
+    one, other = (
+        AdamW([nn.Parameter(torch.ones(10))]),
+        AdamW([nn.Parameter(torch.ones(5, 10))], backend=backend),
+    )
+    for leaf in (one.param_groups[0]["params"][0], other.param_groups[0]["params"][0]):
+        leaf.grad = torch.ones_like(leaf)
+    one.step()
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(
+        ValueError, match=r"'exp_avg' of parameter 0 is \(10,\), and the parameter is \(5, 10\)"
+    ):
+        other.load_state_dict(one.state_dict())
+    after = other.state_dict()["state"][0]
+    assert all(torch.equal(after[name], value) for name, value in before["state"][0].items())
+
+
+def test_hook_before_loading_changes_what_is_loaded(backend):
+    """The state as well as the groups."""
+    (leaf,) = leaves()[:1]
+    optimizer = AdamW([leaf], backend=backend)
+
+    def sevens(_, state_dict):
+        changed = copy.deepcopy(state_dict)
+        changed["state"][0]["exp_avg"].fill_(7.0)
+        changed["param_groups"][0]["lr"] = 0.5
+        return changed
+
+    optimizer.register_load_state_dict_pre_hook(sevens)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    assert (optimizer.state[leaf]["exp_avg"] == 7.0).all()
+
+
+def test_wrapper_that_takes_the_class_and_forwards_the_rest_finds_the_state():
+    """As Lightning's do."""
+
+    class Wrapper:
+        def __init__(self, optimizer):
+            self._optimizer = optimizer
+            self.__class__ = type("Wrapped", (Wrapper, AdamW), {})
+
+        def __getattr__(self, name):
+            return getattr(self._optimizer, name)
+
+    (leaf,) = leaves()[:1]
+    wrapper = Wrapper(AdamW([leaf]))
+    assert wrapper.state[leaf]["step"] == 0
+
+
+@needs_kernels
+def test_parameters_that_overlap_are_left_to_the_reference():
+    """Also where they begin at different places."""
+    whole = torch.zeros(100)
+    with pytest.raises(ValueError, match="two share theirs"):
+        AdamW([nn.Parameter(whole[:60]), nn.Parameter(whole[50:])], backend="native").step()
 
 
 def test_graph_that_saved_a_gradient_says_that_it_was_cleared(backend):
