@@ -58,14 +58,21 @@ class Tensors {
     found_.resize(places_.size());
   }
 
-  // Whether all are where they were, of the same type and shape.
-  bool hold(const py::list& tensors) const {
-    if (tensors.size() != places_.size()) return false;
-    for (size_t i = 0; i < places_.size(); ++i) {
-      dlpack::Tensor t;
-      if (!place_of(tensors, i, t) || t.data != places_[i].data || !alike(t, places_[i])) return false;
+  // Whether the lists together hold the same tensors, all where they were, of the same type and shape.
+  bool hold(const py::list& tensors, const py::list& lists) const {
+    size_t i = 0;
+    for (const py::handle& part : lists) {
+      const py::list list = py::reinterpret_borrow<py::list>(part);
+      if (i + list.size() > places_.size()) return false;
+      for (size_t k = 0; k < list.size(); ++k, ++i) {
+        dlpack::Tensor t;
+        if (PyList_GET_ITEM(list.ptr(), static_cast<Py_ssize_t>(k)) !=
+                PyList_GET_ITEM(tensors.ptr(), static_cast<Py_ssize_t>(i)) ||
+            !place_of(list, k, t) || t.data != places_[i].data || !alike(t, places_[i]))
+          return false;
+      }
     }
-    return true;
+    return i == places_.size();
   }
 
   // `tensor.grad` of each, without the search for the attribute.

@@ -115,9 +115,9 @@ class Cuda(kernels.Kernels):
         self._hypers: list[Hyper] = []
         self._hyper_table = torch.empty(0)
 
-    def fits(self, *, with_state: bool) -> bool:
+    def fits(self, groups: list[list[Tensor]], *, with_state: bool) -> bool:
         """As for all kernels; with the state, also whether its step counts are those that `settle` left."""
-        return super().fits(with_state=with_state) and (
+        return super().fits(groups, with_state=with_state) and (
             not with_state or [state["step"] for state in self.states] == self._counts
         )
 

@@ -170,9 +170,10 @@ class Kernels:
         mean = self.states[number].get(self.names[1])
         return 0 if mean is None else _STORES[mean.dtype]
 
-    def fits(self, *, with_state: bool) -> bool:
-        """Whether the parameters are still where they were, and as large, and, where asked for, their state too."""
-        return self.tensors.hold(self.parameters) and (
+    def fits(self, groups: list[list[Tensor]], *, with_state: bool) -> bool:
+        """Whether the groups' parameters are still these, where they were, and as large; where asked for, their state
+        too."""
+        return self.tensors.hold(self.parameters, groups) and (
             not with_state or places(self.states, self.names) == self._places
         )
 

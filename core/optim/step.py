@@ -213,7 +213,7 @@ class Stepping(Optimizer):
         self._states: list[dict[str, Any]] = []
         self._groups: list[int] = []
         self._lacking: list[set[str]] = []
-        self._kinds: list[tuple[torch.dtype, torch.device]] = []
+        self._kinds: list[tuple[int, torch.dtype, torch.device]] = []
         self.grad_norm: float | Tensor | None = None
         self.clip_factor: float | Tensor = 1.0
 
@@ -240,7 +240,7 @@ class Stepping(Optimizer):
             self._lacking.append(
                 {name for state in states for name in ("anchor_to", "ema") if name not in state}
             )
-        self._kinds = [(parameter.dtype, parameter.device) for parameter in self._parameters]
+        self._kinds = [(id(p), p.dtype, p.device) for p in self._parameters]
         if self.backend == "reference" or not self._parameters:
             return
         kernels = cuda if self._parameters[0].is_cuda else cpu
@@ -271,19 +271,18 @@ class Stepping(Optimizer):
 
     def _still_known(self) -> bool:
         """Whether everything is what it was, and where it was, when it was looked up."""
-        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
-        if (
-            not self._known
-            or len(parameters) != len(self._parameters)
-            or not all(map(is_, parameters, self._parameters))
-        ):
+        if not self._known:
             return False
-        if self._exposed and not all(map(is_, map(self._state.get, parameters), self._states)):
-            return False
+        groups = [group["params"] for group in self.param_groups]
         kernels = self._cpu or self._cuda
-        if kernels is None:
-            return [(parameter.dtype, parameter.device) for parameter in parameters] == self._kinds
-        return kernels.fits(with_state=self._exposed)
+        if kernels is not None:
+            if not kernels.fits(groups, with_state=self._exposed):
+                return False
+        else:
+            kinds = [(id(p), p.dtype, p.device) for parameters in groups for p in parameters]
+            if kinds != self._kinds:
+                return False
+        return not self._exposed or all(map(is_, map(self._state.get, self._parameters), self._states))
 
     # -------------------------------------------------------------------------------- the step
 
@@ -292,7 +291,6 @@ class Stepping(Optimizer):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Take one step; a closure is evaluated first, and its value returned.
 
@@ -301,9 +299,16 @@ class Stepping(Optimizer):
             ValueError: `backend` is "native" and the kernels cannot take the parameters, or state no longer fits its
                 parameter.
         """
+        if torch.compiler.is_compiling():
+            return self._step_beside_graphs(closure)  # type: ignore[no-any-return]
+        return self._step_as_seen(closure)
+
+    def _step_as_seen(self, closure: Callable[[], float] | None) -> float | None:
         if self._is_observed():
             return self._observed_step(*(() if closure is None else (closure,)))
         return self._step(closure)
+
+    _step_beside_graphs = torch.compiler.disable(_step_as_seen)  # type: ignore[no-untyped-call]
 
     # Else torch wraps it for its profiler and hooks, which costs a quarter of a step of hundreds of small tensors.
     step.hooked = True  # type: ignore[attr-defined]
