@@ -158,6 +158,8 @@ class Kernels:
         # Held, so that no other tensor can come to lie at an address that `fits` knows.
         self._state_tensors = [state.get(name) for state in states for name in self.names]
         self._places = places(self.states, self.names)
+        # They share the version counters, and are of torch's own type, which it knows in a third of the time.
+        self._versions = [parameter.detach() for parameter in parameters]
         self._copies: list[Tensor] = []
 
     def row(self, number: int) -> list[int]:
@@ -211,10 +213,10 @@ class Kernels:
 
     def bump(self, gradients: Sequence[Tensor | None], *, zero: bool) -> None:
         """Tell autograd what has been written, so that a graph that holds an old value says so when it is needed."""
-        written: Sequence[Any] = self.parameters
+        written = self._versions
         if not self.complete:
-            pairs = zip(self.parameters, gradients, strict=True)
-            written = [parameter for parameter, gradient in pairs if gradient is not None]
+            pairs = zip(self._versions, gradients, strict=True)
+            written = [version for version, gradient in pairs if gradient is not None]
             gradients = [gradient for gradient in gradients if gradient is not None]
         torch.autograd.graph.increment_version(written)
         if zero:
