@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils._pytree import tree_map
 
 from core.optim import SGD, Adam, AdamW, cpu, kernels
 
@@ -336,6 +337,28 @@ def test_gradients_whose_numbers_are_not_in_memory_are_read_as_torch_reads_them(
         real.grad.untyped_storage().resize_(0)
         with pytest.raises(RuntimeError, match="memory was given up"):
             optimizer.step()
+
+
+def test_gradient_that_wraps_another_tensor_is_a_gradient(backend):
+    """It has no memory of its own, as what collective operations return has none."""
+
+    class Wrapped(torch.Tensor):
+        @staticmethod
+        def __new__(cls, inner):
+            made = torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+            made.inner = inner
+            return made
+
+        @classmethod
+        def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+            plain = tree_map(lambda each: each.inner if isinstance(each, cls) else each, (args, kwargs or {}))
+            return function(*plain[0], **plain[1])
+
+    leaf = nn.Parameter(torch.zeros(4))
+    optimizer = SGD([leaf], 1.0, backend=backend)
+    leaf.grad = Wrapped(torch.arange(4.0))
+    optimizer.step()
+    assert torch.equal(leaf.detach(), -torch.arange(4.0))
 
 
 def test_gradient_of_two_parameters_is_cleared_once_both_have_used_it(backend):
