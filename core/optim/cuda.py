@@ -137,10 +137,8 @@ class Cuda(kernels.Kernels):
         is 0 where none was needed; and whether the gradients are still to be cleared."""
         self.take(gradients)
         addresses = self.tensors.addresses()
-        for i in self._empty:
-            addresses[i] = int(
-                gradients[i] is not None
-            )  # empty tensors have no address, and count their steps
+        for i in self._empty:  # they have no address, and count their steps
+            addresses[i] = int(gradients[i] is not None)
         if self._table is None or addresses != self._gradients:
             self._write_table(addresses)
         if hypers != self._hypers:

@@ -373,9 +373,8 @@ class Stepping(Optimizer):
     def _step_there(self, kernels: cuda.Cuda, gradients: list[Tensor | None]) -> None:
         """On a GPU, which decides by itself: nothing is read here."""
         self._refuse_what_came_later()
-        hypers = [
-            self._hyper(group, 2) for group in self.param_groups
-        ]  # it knows what a first step differs in
+        # Step 2 stands for all: the GPU, which counts, knows what a first step differs in.
+        hypers = [self._hyper(group, 2) for group in self.param_groups]
         outcome, clear = kernels.step(
             gradients,
             hypers,

@@ -1,5 +1,6 @@
-// The update step on an NVIDIA GPU: two launches for any number of tensors, three with a norm, on the caller's stream. The host reads
-// nothing, so nothing waits, and a CUDA graph can hold the step. A C interface: core/optim/cuda.py calls it.
+// The update step on an NVIDIA GPU: two launches for any number of tensors, three with a norm, on the caller's stream.
+// The host reads nothing, so nothing waits, and a CUDA graph can hold the step. A C interface: core/optim/cuda.py calls
+// it.
 #include <cuda_runtime.h>
 
 #include "../plan.h"
