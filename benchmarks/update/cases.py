@@ -26,7 +26,7 @@ class Built(NamedTuple):
 class Case:
     """`traffic` is the least number of bytes a parameter that have to move; `clip` and `more` (pull, average, gradients
     cleared) say what the step does besides AdamW's update. With `batch`, forward and backward of a model for as many
-    examples belong to what is timed."""
+    examples belong to what is timed. Without `rivals`, ours is timed by itself, one step after the other."""
 
     name: str
     shapes: tuple[int, ...]
@@ -36,10 +36,16 @@ class Case:
     state: str = "float32"
     device: str = "cpu"
     batch: int = 0
+    rivals: bool = True
 
     @property
     def size(self) -> int:
         return sum(self.shapes)
+
+    @property
+    def small(self) -> bool:
+        """Whether it fits into the processor's caches."""
+        return self.size < 10**7
 
     def smaller(self) -> Case:
         """The same with few elements, to check results with."""
@@ -88,6 +94,6 @@ def cases(millions: int, device: str) -> list[Case]:
         Case(f"{millions} M, everything on, int8 state", large, 36.1, state="int8"),
         Case("448 tensors, 0.9 M in all", adapters, 48),
         Case("448 tensors, 57 k in all", (128,) * 448, 48),
-        Case("448 tensors of one element", (1,) * 448, 48),
+        Case("448 tensors of 8 elements, nearly all Python", (8,) * 448, 48, rivals=False),
     ]
     return [replace(case, device=device) for case in made]

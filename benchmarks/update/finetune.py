@@ -90,7 +90,7 @@ def timed(case: Case, modules: Mapping[str, Any], rounds: int) -> dict[str, list
     """Seconds of whole steps by contender; all take their turn with each batch."""
     loops = {name: Loop(case, module) for name, module in modules.items()}
     found: dict[str, list[float]] = {name: [] for name in modules}
-    for number in range(10 * rounds + 5):
+    for number in range(20 * rounds + 5):
         for name, loop in loops.items():
             took = seconds(partial(loop.step, number), case.device)
             if number >= 5:  # the first ones make buffers

@@ -12,10 +12,18 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks import setting_of_this_run
-from benchmarks.update import deepspeed_cpu, finetune, ours, torch_compiled, torch_default, torch_fused
+from benchmarks.update import (
+    deepspeed_cpu,
+    finetune,
+    ours,
+    ours_float32,
+    torch_compiled,
+    torch_default,
+    torch_fused,
+)
 from benchmarks.update.cases import Built, Case, Step, cases, seconds
 from core.optim import cpu
 
@@ -26,12 +34,15 @@ RIVALS: Mapping[str, Any] = {
     "DeepSpeed CPU Adam": deepspeed_cpu,
 }
 OURS = "core.optim"
+FLOAT32 = "core.optim, float32 state"
 
 
 def contenders(case: Case, *, compiled: bool) -> dict[str, Any]:
     """By name. The compiled chain takes minutes to compile for hundreds of tensors: one only, where asked for."""
-    if case.state != "float32":
+    if not case.rivals:
         return {OURS: ours}
+    if case.state != "float32":
+        return {OURS: ours, FLOAT32: ours_float32}
     rivals = dict(RIVALS)
     if not (compiled and len(case.shapes) == 1 and case.more):
         del rivals["torch, compiled"]
@@ -42,7 +53,8 @@ def contenders(case: Case, *, compiled: bool) -> dict[str, Any]:
 
 def verify(case: Case, modules: Mapping[str, Any]) -> None:
     """After three steps with different gradients, every contender has moved every parameter, and every average of
-    one, by as much as ours has, and cleared the gradients where that belongs to the step.
+    one, by as much as ours has (with moments in 8 bits: but for 3 % in the mean), and cleared the gradients where
+    that belongs to the step.
     Raises `AssertionError`."""
     small = case.smaller()
     ways: dict[str, Tensor] = {}
@@ -64,7 +76,11 @@ def verify(case: Case, modules: Mapping[str, Any]) -> None:
     farthest = float(mine.abs().max())
     allowed = 1e-4 * farthest + 3 * 2**-22  # a parameter of size 4 is rounded by 2^-22 at most, thrice
     for name, way in ways.items():
-        if float((mine - way).abs().max()) > allowed or farthest < 0.001:
+        if case.state == "float32":
+            differs = float((mine - way).abs().max()) > allowed
+        else:
+            differs = float((mine - way).norm()) > 0.03 * float(way.norm())  # rounded by chance
+        if differs or farthest < 0.001:
             raise AssertionError(f"{case.name}: {name} does not compute what {OURS} does")
 
 
@@ -81,25 +97,40 @@ def bandwidth(size: int, device: str) -> Iterator[float]:
 
 
 def timed(case: Case, modules: Mapping[str, Any], rounds: int) -> tuple[dict[str, list[float]], list[float]]:
-    """Seconds of each round by contender, and the bandwidth of each round; all take their turn in every round."""
-    built: dict[str, tuple[list[nn.Parameter], list[Tensor], Step]] = {}
-    for name, module in modules.items():
-        parameters = case.parameters()
-        kept = [p.grad.clone() for p in parameters if p.grad is not None] if case.size < 10**7 else []
-        step: Step = module.build(case, parameters, case.starts(parameters) if case.more else []).step
-        for _ in range(2):
-            step()
-        built[name] = parameters, kept, step
+    """Seconds of each round by contender, and the bandwidth of each round; all take their turn in every round. Whose
+    hundreds of small tensors are made later has them closer together: there, each is once the first to make them."""
     found: dict[str, list[float]] = {name: [] for name in modules}
-    widths, measure = [], bandwidth(max(case.size, 1 << 20), case.device)
-    for _ in range(rounds if case.size >= 10**7 else 20 * rounds):
-        widths.append(next(measure))
-        for name, (parameters, kept, step) in built.items():
-            for parameter, gradient in zip(parameters, kept, strict=bool(kept)):
-                assert parameter.grad is not None  # noqa: S101
-                parameter.grad.copy_(gradient)
-            found[name].append(seconds(step, case.device))
+    widths: list[float] = []
+    measure = bandwidth(max(case.size, 1 << 20), case.device)
+    names = list(modules)
+    turns = len(names) if case.small else 1
+    for turn in range(turns):
+        seats = {name: Seat(case, modules[name]) for name in names[turn:] + names[:turn]}
+        for _ in range(20 * rounds // turns if case.small else rounds):
+            if case.rivals:
+                widths.append(next(measure))
+            for name, seat in seats.items():
+                found[name].append(seat.seconds())
     return found, widths
+
+
+class Seat:
+    """A contender with parameters of its own; small ones are given the same gradients before each step."""
+
+    def __init__(self, case: Case, module: Any) -> None:
+        parameters = case.parameters()
+        self._gradients = [p.grad for p in parameters if p.grad is not None] if case.small else []
+        self._kept = [gradient.clone() for gradient in self._gradients]
+        starts = case.starts(parameters) if case.more else []
+        self._step: Step = module.build(case, parameters, starts).step
+        self._device = case.device
+        for _ in range(2):
+            self._step()
+
+    def seconds(self) -> float:
+        for gradient, kept in zip(self._gradients, self._kept, strict=True):
+            gradient.copy_(kept)
+        return seconds(self._step, self._device)
 
 
 def rows(case: Case, found: Mapping[str, list[float]], widths: list[float]) -> Iterator[dict[str, Any]]:
@@ -107,7 +138,8 @@ def rows(case: Case, found: Mapping[str, list[float]], widths: list[float]) -> I
     mine = statistics.median(found[OURS])
     for name, times in found.items():
         low, middle, high = statistics.quantiles(times, n=4)
-        speed = case.traffic * case.size / middle / 1e9
+        traffic = 48 if name == FLOAT32 else case.traffic
+        speed = traffic * case.size / middle / 1e9
         yield {
             "case": case.name,
             "contender": name,
@@ -124,20 +156,11 @@ def measure(millions: int, rounds: int, *, compiled: bool, device: str) -> dict[
     bytes that have to move, `share` is its part of the bandwidth of a sum in place of the same size, `spread` the
     quartiles."""
     found: list[dict[str, Any]] = []
-    plain = None
     for case in cases(millions, device):
         modules = contenders(case, compiled=compiled)
         verify(case, modules)
         times, widths = timed(case, modules, rounds)
-        made = list(rows(case, times, widths))
-        if case.state == "float32" and plain is None:
-            plain = made[0]["ms"]
-        elif case.state != "float32":
-            made.append({**made[0], "contender": "core.optim, float32 state, of the first case", "ms": plain})
-            made[-1]["ratio"] = round((plain or 0.0) / made[0]["ms"], 3)
-            for key in ("spread", "gb_per_s", "share"):
-                made[-1].pop(key)
-        found += made
+        found += rows(case, times, widths)
         gc.collect()
     for case in finetune.cases(device):
         modules = {OURS: ours, "torch, fused AdamW": torch_fused}

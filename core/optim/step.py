@@ -308,7 +308,9 @@ class Stepping(Optimizer):
             return self._observed_step(*(() if closure is None else (closure,)))
         return self._step(closure)
 
-    _step_beside_graphs = torch.compiler.disable(_step_as_seen)  # type: ignore[no-untyped-call]
+    _step_beside_graphs = torch.compiler.disable(  # type: ignore[no-untyped-call]
+        _step_as_seen, reason="core.optim steps between two graphs: compile without fullgraph=True"
+    )
 
     # Else torch wraps it for its profiler and hooks, which costs a quarter of a step of hundreds of small tensors.
     step.hooked = True  # type: ignore[attr-defined]
@@ -456,6 +458,8 @@ class Stepping(Optimizer):
         return rows, table
 
     def _refuse_what_came_later(self) -> None:
+        if not any(self._lacking):
+            return
         for group, lacking in zip(self.param_groups, self._lacking, strict=True):
             for option, name, what in (
                 ("anchor", "anchor_to", "so there is no θ0' to pull to"),

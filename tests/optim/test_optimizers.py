@@ -628,6 +628,33 @@ def test_compiled_step_is_the_step(backend):
     assert same(moving, plain)
 
 
+def test_graph_that_is_to_be_whole_says_that_the_step_stands_outside(backend):
+    """Rates may change between two steps, also in the function that is compiled: a graph would not see it."""
+    optimizer = AdamW(leaves(), backend=backend)
+    compiled = torch.compile(lambda: optimizer.step(), backend="eager", fullgraph=True)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="steps between two graphs"):
+        compiled()
+
+
+def test_compiled_function_may_set_the_rate_before_its_step(backend):
+    """And the step has it, whether or not it was compiled with another."""
+    moving, plain = leaves(), leaves()
+    one, other = SGD(moving, 1.0, backend=backend), SGD(plain, 1.0, backend=backend)
+
+    def schedule(optimizer, rate):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+
+    compiled = torch.compile(schedule, backend="eager")
+    for rate in (0.5, 0.25, 0.125):
+        for leaf in (*moving, *plain):
+            leaf.grad = torch.ones_like(leaf)
+        compiled(one, rate)
+        schedule(other, rate)
+    assert same(moving, plain)
+
+
 def test_sparse_gradients_and_complex_parameters_are_refused(backend):
     """By the optimizer's name, not by a crash."""
     table = nn.Embedding(5, 3, sparse=True)
