@@ -87,11 +87,11 @@ def verify(case: Case, modules: Mapping[str, Any]) -> None:
 
 
 def timed(case: Case, modules: Mapping[str, Any], rounds: int) -> dict[str, list[float]]:
-    """Seconds of whole steps by contender; all take their turn with each batch."""
+    """Seconds of whole steps by contender; all take their turn with each batch, once the one first, once the other."""
     loops = {name: Loop(case, module) for name, module in modules.items()}
     found: dict[str, list[float]] = {name: [] for name in modules}
     for number in range(20 * rounds + 5):
-        for name, loop in loops.items():
+        for name, loop in list(loops.items())[:: 1 if number % 2 else -1]:
             took = seconds(partial(loop.step, number), case.device)
             if number >= 5:  # the first ones make buffers
                 found[name].append(took)

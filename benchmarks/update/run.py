@@ -140,6 +140,7 @@ def rows(case: Case, found: Mapping[str, list[float]], widths: list[float]) -> I
         low, middle, high = statistics.quantiles(times, n=4)
         traffic = 48 if name == FLOAT32 else case.traffic
         speed = traffic * case.size / middle / 1e9
+        paired = [time / own for time, own in zip(times, found[OURS], strict=True)]
         yield {
             "case": case.name,
             "contender": name,
@@ -148,13 +149,15 @@ def rows(case: Case, found: Mapping[str, list[float]], widths: list[float]) -> I
             "gb_per_s": round(speed, 2) if widths else None,
             "share": round(speed / statistics.median(widths), 3) if widths else None,
             "ratio": round(middle / mine, 3),
+            "paired": [round(ratio, 3) for ratio in statistics.quantiles(paired, n=4)],
         }
 
 
 def measure(millions: int, rounds: int, *, compiled: bool, device: str) -> dict[str, Any]:
     """The document: all cases with all contenders. `ratio` is a contender's time over ours, `gb_per_s` counts the
     bytes that have to move, `share` is its part of the bandwidth of a sum in place of the same size, `spread` the
-    quartiles."""
+    quartiles of `ms`; `paired` those of the ratio within each round, which noise that lasts longer than a round leaves
+    alone."""
     found: list[dict[str, Any]] = []
     for case in cases(millions, device):
         modules = contenders(case, compiled=compiled)
@@ -180,17 +183,21 @@ def measure(millions: int, rounds: int, *, compiled: bool, device: str) -> dict[
 
 
 def render(console: Console, document: Mapping[str, Any]) -> None:
-    table = Table("case", "contender", "ms", "quartiles", "GB/s", "of the bandwidth", "time over ours")
+    table = Table(
+        "case", "contender", "ms", "quartiles", "GB/s", "of the bandwidth", "time over ours", "in a round"
+    )
     for row in document["cases"]:
-        low, high = row.get("spread", ("", ""))
+        low, high = row["spread"]
+        least, _, most = row["paired"]
         table.add_row(
             row["case"],
             row["contender"],
             f"{row['ms']:.3f}",
-            f"{low} to {high}" if low else "",
+            f"{low} to {high}",
             str(row.get("gb_per_s") or ""),
             f"{row['share']:.0%}" if row.get("share") else "",
             f"{row['ratio']:.2f}",
+            f"{least:.2f} to {most:.2f}",
         )
     console.print(table)
     if document["lacking"]:
