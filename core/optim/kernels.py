@@ -55,6 +55,8 @@ def unfit(parameters: Sequence[Tensor]) -> str | None:
             return f"the kernels know torch's own tensors, not {type(parameter).__name__}"
         if parameter.dtype not in (torch.float32, torch.bfloat16):
             return f"the kernels move float32 and bfloat16, not {parameter.dtype}"
+        if parameter.grad_dtype != parameter.dtype:
+            return f"the kernels take gradients of their parameter's type, and grad_dtype is {parameter.grad_dtype}"
         if parameter.is_neg():
             return "the kernels move numbers as they lie in memory, and torch holds these negated"
         if not is_dense(parameter):
@@ -186,7 +188,7 @@ class Kernels:
 
     def take(self, gradients: Sequence[Tensor | None]) -> None:
         """Find this step's gradients; those that lie otherwise in memory than their parameters are copied. Raises
-        `RuntimeError` for what is sparse."""
+        `RuntimeError` for what is sparse or of another type."""
         self._copies = []
         if self.tensors.take(gradients):
             return
@@ -244,4 +246,9 @@ def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
         and not gradient.is_neg()
     ):
         return gradient
+    if gradient.dtype != parameter.dtype:
+        raise RuntimeError(
+            f"a gradient is {gradient.dtype} and its parameter {parameter.dtype}: set `grad_dtype` before the"
+            " optimizer's first step, or use backend='reference'"
+        )
     return torch.empty_like(parameter, requires_grad=False).copy_(gradient)

@@ -655,6 +655,33 @@ def test_compiled_function_may_set_the_rate_before_its_step(backend):
     assert same(moving, plain)
 
 
+def test_gradients_of_a_finer_type_are_not_rounded():
+    """`grad_dtype` float32 beside a bfloat16 parameter: plain torch moves it; set too late, it is refused."""
+    gradient = torch.linspace(1e-3, 2e-3, 64)
+    moved = []
+    for backend in ("auto", "reference"):
+        leaf = nn.Parameter(torch.ones(64, dtype=torch.bfloat16))
+        leaf.grad_dtype = torch.float32
+        leaf.grad = gradient.clone()
+        optimizer = SGD([leaf], 1.0, momentum=0.9, backend=backend)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            optimizer.step()
+        assert optimizer.grad_norm == pytest.approx(float(gradient.double().norm()), rel=1e-12)
+        moved.append(leaf)
+    assert same(moved[:1], moved[1:])
+    assert not torch.equal(optimizer.state[leaf]["momentum_buffer"], gradient.bfloat16().float())
+    if cpu.module() is not None:
+        late = nn.Parameter(torch.ones(64, dtype=torch.bfloat16))
+        late.grad = torch.ones_like(late)
+        optimizer = SGD([late], 1.0, backend="native")
+        optimizer.step()
+        late.grad, late.grad_dtype = None, torch.float32
+        late.grad = gradient
+        with pytest.raises(RuntimeError, match="set `grad_dtype` before the optimizer's first step"):
+            optimizer.step()
+
+
 def test_sparse_gradients_and_complex_parameters_are_refused(backend):
     """By the optimizer's name, not by a crash."""
     table = nn.Embedding(5, 3, sparse=True)
