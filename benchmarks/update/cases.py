@@ -26,7 +26,7 @@ class Built(NamedTuple):
 class Case:
     """`traffic` is the least number of bytes a parameter that have to move; `clip` and `more` (pull, average, gradients
     cleared) say what the step does besides AdamW's update. With `batch`, forward and backward of a model for as many
-    examples belong to what is timed. Without `rivals`, ours is timed by itself, one step after the other."""
+    examples belong to what is timed. Without `rivals`, ours is timed by itself, after it has been compared."""
 
     name: str
     shapes: tuple[int, ...]

@@ -39,8 +39,6 @@ FLOAT32 = "core.optim, float32 state"
 
 def contenders(case: Case, *, compiled: bool) -> dict[str, Any]:
     """By name. The compiled chain takes minutes to compile for hundreds of tensors: one only, where asked for."""
-    if not case.rivals:
-        return {OURS: ours}
     if case.state != "float32":
         return {OURS: ours, FLOAT32: ours_float32}
     rivals = dict(RIVALS)
@@ -53,8 +51,8 @@ def contenders(case: Case, *, compiled: bool) -> dict[str, Any]:
 
 def verify(case: Case, modules: Mapping[str, Any]) -> None:
     """After three steps with different gradients, every contender has moved every parameter, and every average of
-    one, by as much as ours has (with moments in 8 bits: but for 3 % in the mean), and cleared the gradients where
-    that belongs to the step.
+    one, by as much as ours has (with moments in 8 bits: but for 1.2 % by the norm of all), and cleared the gradients
+    where that belongs to the step.
     Raises `AssertionError`."""
     small = case.smaller()
     ways: dict[str, Tensor] = {}
@@ -65,7 +63,7 @@ def verify(case: Case, modules: Mapping[str, Any]) -> None:
         for seed in range(3):
             for parameter, gradient in zip(parameters, small.gradients(seed), strict=True):
                 assert parameter.grad is not None  # noqa: S101
-                parameter.grad.copy_(gradient)
+                parameter.grad.copy_(gradient * 4.0**seed)  # AdamW by itself does not notice a common factor
             built.step()
         ways[name] = torch.cat([*parameters, *built.averages()]).detach() - torch.cat(before)
         if case.more and any(
@@ -79,7 +77,7 @@ def verify(case: Case, modules: Mapping[str, Any]) -> None:
         if case.state == "float32":
             differs = float((mine - way).abs().max()) > allowed
         else:
-            differs = float((mine - way).norm()) > 0.03 * float(way.norm())  # rounded by chance
+            differs = float((mine - way).norm()) > 0.012 * float(way.norm())  # rounded by chance
         if differs or farthest < 0.001:
             raise AssertionError(f"{case.name}: {name} does not compute what {OURS} does")
 
@@ -97,29 +95,32 @@ def bandwidth(size: int, device: str) -> Iterator[float]:
 
 
 def timed(case: Case, modules: Mapping[str, Any], rounds: int) -> tuple[dict[str, list[float]], list[float]]:
-    """Seconds of each round by contender, and the bandwidth of each round; all take their turn in every round. Whose
-    hundreds of small tensors are made later has them closer together: there, each is once the first to make them."""
+    """Seconds of each round by contender, and the bandwidth of each round; all take their turn in every round, first
+    to last and last to first. Whose hundreds of small tensors are made later has them closer together: there, each is
+    once the first to make them."""
     found: dict[str, list[float]] = {name: [] for name in modules}
     widths: list[float] = []
     measure = bandwidth(max(case.size, 1 << 20), case.device)
     names = list(modules)
     turns = len(names) if case.small else 1
     for turn in range(turns):
-        seats = {name: Seat(case, modules[name]) for name in names[turn:] + names[:turn]}
-        for _ in range(20 * rounds // turns if case.small else rounds):
+        order = names[turn:] + names[:turn]
+        seats = {name: Seat(case, modules[name]) for name in order}
+        for number in range(20 * rounds // turns if case.small else rounds):
             if case.rivals:
                 widths.append(next(measure))
-            for name, seat in seats.items():
-                found[name].append(seat.seconds())
+            for name in order if number % 2 else reversed(order):
+                found[name].append(seats[name].seconds())
+        seats.clear()
     return found, widths
 
 
 class Seat:
-    """A contender with parameters of its own; small ones are given the same gradients before each step."""
+    """A contender with parameters of its own, which are given the same gradients before each step."""
 
     def __init__(self, case: Case, module: Any) -> None:
         parameters = case.parameters()
-        self._gradients = [p.grad for p in parameters if p.grad is not None] if case.small else []
+        self._gradients = [p.grad for p in parameters if p.grad is not None]
         self._kept = [gradient.clone() for gradient in self._gradients]
         starts = case.starts(parameters) if case.more else []
         self._step: Step = module.build(case, parameters, starts).step
@@ -162,7 +163,7 @@ def measure(millions: int, rounds: int, *, compiled: bool, device: str) -> dict[
     for case in cases(millions, device):
         modules = contenders(case, compiled=compiled)
         verify(case, modules)
-        times, widths = timed(case, modules, rounds)
+        times, widths = timed(case, modules if case.rivals else {OURS: ours}, rounds)
         found += rows(case, times, widths)
         gc.collect()
     for case in finetune.cases(device):

@@ -37,6 +37,11 @@ def is_dense(tensor: Tensor) -> bool:
     return True
 
 
+def _holds(own: torch.dtype, given: torch.dtype | None) -> bool:
+    """Whether each number of the given type is one of the own; also where any type may come (None)."""
+    return given is None or torch.promote_types(own, given) == own
+
+
 def same_layout(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors of one shape have their elements in the same order in memory, without gaps."""
     if one.is_contiguous() and other.is_contiguous():
@@ -55,8 +60,8 @@ def unfit(parameters: Sequence[Tensor]) -> str | None:
             return f"the kernels know torch's own tensors, not {type(parameter).__name__}"
         if parameter.dtype not in (torch.float32, torch.bfloat16):
             return f"the kernels move float32 and bfloat16, not {parameter.dtype}"
-        if parameter.grad_dtype != parameter.dtype:
-            return f"the kernels take gradients of their parameter's type, and grad_dtype is {parameter.grad_dtype}"
+        if parameter.is_leaf and not _holds(parameter.dtype, parameter.grad_dtype):
+            return f"the kernels take gradients in {parameter.dtype}, their parameter's type, and these are finer"
         if parameter.is_neg():
             return "the kernels move numbers as they lie in memory, and torch holds these negated"
         if not is_dense(parameter):
@@ -188,7 +193,7 @@ class Kernels:
 
     def take(self, gradients: Sequence[Tensor | None]) -> None:
         """Find this step's gradients; those that lie otherwise in memory than their parameters are copied. Raises
-        `RuntimeError` for what is sparse or of another type."""
+        `RuntimeError` for what is sparse, or finer than its parameter."""
         self._copies = []
         if self.tensors.take(gradients):
             return
@@ -246,9 +251,9 @@ def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
         and not gradient.is_neg()
     ):
         return gradient
-    if gradient.dtype != parameter.dtype:
+    if not _holds(parameter.dtype, gradient.dtype):
         raise RuntimeError(
-            f"a gradient is {gradient.dtype} and its parameter {parameter.dtype}: set `grad_dtype` before the"
-            " optimizer's first step, or use backend='reference'"
+            f"a gradient is {gradient.dtype}, finer than its parameter, {parameter.dtype}, and the kernels would"
+            " round it: build the optimizer with backend='reference'"
         )
     return torch.empty_like(parameter, requires_grad=False).copy_(gradient)

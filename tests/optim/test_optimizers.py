@@ -655,31 +655,54 @@ def test_compiled_function_may_set_the_rate_before_its_step(backend):
     assert same(moving, plain)
 
 
+def with_gradients_in(dtype, leaf):
+    """The leaf with a gradient that only float32 holds, in this type."""
+    leaf.grad_dtype = dtype
+    leaf.grad = torch.linspace(1e-3, 2e-3, leaf.numel()).to(dtype)
+    return leaf
+
+
 def test_gradients_of_a_finer_type_are_not_rounded():
-    """`grad_dtype` float32 beside a bfloat16 parameter: plain torch moves it; set too late, it is refused."""
-    gradient = torch.linspace(1e-3, 2e-3, 64)
-    moved = []
+    """`grad_dtype` float32 beside a bfloat16 parameter: plain torch moves it; what comes too late is refused."""
+    kept = []
     for backend in ("auto", "reference"):
-        leaf = nn.Parameter(torch.ones(64, dtype=torch.bfloat16))
-        leaf.grad_dtype = torch.float32
-        leaf.grad = gradient.clone()
+        leaf = with_gradients_in(torch.float32, nn.Parameter(torch.ones(64, dtype=torch.bfloat16)))
         optimizer = SGD([leaf], 1.0, momentum=0.9, backend=backend)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             optimizer.step()
-        assert optimizer.grad_norm == pytest.approx(float(gradient.double().norm()), rel=1e-12)
-        moved.append(leaf)
-    assert same(moved[:1], moved[1:])
-    assert not torch.equal(optimizer.state[leaf]["momentum_buffer"], gradient.bfloat16().float())
+        assert optimizer.grad_norm == pytest.approx(float(leaf.grad.double().norm()), rel=1e-12)
+        kept.append([leaf, optimizer.state[leaf]["remainder"], optimizer.state[leaf]["momentum_buffer"]])
+        assert torch.equal(kept[-1][2], leaf.grad)
+    assert all(torch.equal(one, other) for one, other in zip(*kept, strict=True))
     if cpu.module() is not None:
         late = nn.Parameter(torch.ones(64, dtype=torch.bfloat16))
         late.grad = torch.ones_like(late)
         optimizer = SGD([late], 1.0, backend="native")
         optimizer.step()
-        late.grad, late.grad_dtype = None, torch.float32
-        late.grad = gradient
-        with pytest.raises(RuntimeError, match="set `grad_dtype` before the optimizer's first step"):
+        late.grad = None
+        with_gradients_in(torch.float32, late)
+        with pytest.raises(RuntimeError, match="finer than its parameter"):
             optimizer.step()
+
+
+@pytest.mark.skipif(cpu.module() is None, reason="the kernels were not built")
+def test_kernels_take_gradients_of_a_coarser_type():
+    """bfloat16 beside float32 parameters: nothing is rounded, and the bits are the reference's."""
+    moved = []
+    for backend in ("native", "reference"):
+        moved.append(with_gradients_in(torch.bfloat16, nn.Parameter(torch.ones(64))))
+        AdamW(moved[-1:], 0.1, backend=backend).step()
+    assert same(moved[:1], moved[1:])
+
+
+def test_parameters_that_are_no_leaves_move(backend):
+    """torch lets an optimizer hold tensors that keep their gradients."""
+    moving = (torch.ones(10, requires_grad=True) * 2).requires_grad_()
+    moving.retain_grad()
+    moving.sum().backward()
+    SGD([moving], 0.5, backend=backend).step()
+    assert torch.equal(moving, torch.full((10,), 1.5))
 
 
 def test_sparse_gradients_and_complex_parameters_are_refused(backend):
