@@ -91,8 +91,8 @@ def timed(case: Case, modules: Mapping[str, Any], rounds: int) -> dict[str, list
     loops = {name: Loop(case, module) for name, module in modules.items()}
     found: dict[str, list[float]] = {name: [] for name in modules}
     for number in range(20 * rounds + 5):
-        for name, loop in list(loops.items())[:: 1 if number % 2 else -1]:
-            took = seconds(partial(loop.step, number), case.device)
+        for name in loops if number % 2 else reversed(loops):
+            took = seconds(partial(loops[name].step, number), case.device)
             if number >= 5:  # the first ones make buffers
                 found[name].append(took)
     return found
