@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
-from core.optim import codes, cpu, cuda, reference
+from core.optim import codes, cpu, cuda, graphs, reference
 from core.optim.kernels import is_dense, refuse_sparse, same_layout, warn_once
 from core.optim.reference import MOMENTS, Hyper, Rule
 
@@ -85,6 +85,7 @@ class Stepping(Optimizer):
         self._cuda: cuda.Cuda | None = None
         self._common_step: int | None = None
         self._stepping = Lock()
+        self._number = graphs.enrolled(self)
         self._forget()
         given = params if isinstance(params, Tensor) else list(params)
         if anchor_to is not None and len(given) > 1 and isinstance(given[0], dict):
@@ -101,6 +102,17 @@ class Stepping(Optimizer):
                 raise ValueError(f"{self.name}: {name} must be {wanted}, and is {value!r}")
 
     @property
+    @graphs.beside
+    def grad_norm(self) -> float | Tensor | None:
+        return self._grad_norm
+
+    @property
+    @graphs.beside
+    def clip_factor(self) -> float | Tensor:
+        return self._clip_factor
+
+    @property
+    @graphs.beside
     def skipped_steps(self) -> int:
         """Reading it waits for a GPU."""
         return self._skipped + (0 if self._cuda is None else self._cuda.left_out())
@@ -198,6 +210,8 @@ class Stepping(Optimizer):
         self.__dict__.setdefault("_stepping", Lock())
         self.__dict__.setdefault("_skipped", 0)
         self.__dict__.setdefault("_exposed", True)
+        if "_number" not in self.__dict__:
+            self._number = graphs.enrolled(self)
         if "skipped_steps" in state:
             self._skipped = state.pop("skipped_steps")
         super().__setstate__(state)
@@ -214,9 +228,10 @@ class Stepping(Optimizer):
         self._groups: list[int] = []
         self._lacking: list[set[str]] = []
         self._kinds: list[tuple[int, torch.dtype, torch.device]] = []
-        self.grad_norm: float | Tensor | None = None
-        self.clip_factor: float | Tensor = 1.0
+        self._grad_norm: float | Tensor | None = None
+        self._clip_factor: float | Tensor = 1.0
 
+    @graphs.beside
     def _settle(self) -> None:
         """What was counted elsewhere, into the states and this object."""
         if self._common_step is not None:
@@ -299,18 +314,19 @@ class Stepping(Optimizer):
             ValueError: `backend` is "native" and the kernels cannot take the parameters, or state no longer fits its
                 parameter.
         """
-        if torch.compiler.is_compiling():
-            return self._step_beside_graphs(closure)  # type: ignore[no-any-return]
-        return self._step_as_seen(closure)
+        if not torch.compiler.is_compiling():
+            return self._step_as_seen(closure)
+        plain = closure is None and not self._has_hooks() and not self._is_scaled()
+        if plain and graphs.add_step(self):
+            return None
+        return self._step_beside_graphs(closure)
 
     def _step_as_seen(self, closure: Callable[[], float] | None) -> float | None:
         if self._is_observed():
             return self._observed_step(*(() if closure is None else (closure,)))
         return self._step(closure)
 
-    _step_beside_graphs = torch.compiler.disable(  # type: ignore[no-untyped-call]
-        _step_as_seen, reason="core.optim steps between two graphs: compile without fullgraph=True"
-    )
+    _step_beside_graphs = graphs.beside(_step_as_seen)
 
     # Else torch wraps it for its profiler and hooks, which costs a quarter of a step of hundreds of small tensors.
     step.hooked = True  # type: ignore[attr-defined]
@@ -318,47 +334,60 @@ class Stepping(Optimizer):
     def _is_observed(self) -> bool:
         """Whether a profiler or hooks are to see this step, and torch has not wrapped the step of a subclass for them,
         from which we came here."""
-        hooks = (
+        if not self._has_hooks() and not torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
+            return False
+        outer = type(self).step
+        return outer is Stepping.step or getattr(getattr(outer, "__wrapped__", None), "hooked", False)
+
+    def _has_hooks(self) -> bool:
+        return bool(
             self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
             or torch_optimizer._global_optimizer_pre_hooks
             or torch_optimizer._global_optimizer_post_hooks
         )
-        if not hooks and not torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
-            return False
-        outer = type(self).step
-        return outer is Stepping.step or getattr(getattr(outer, "__wrapped__", None), "hooked", False)
+
+    def _is_scaled(self) -> bool:
+        """Whether GradScaler has handed over its scale, or what it found."""
+        return getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None
 
     def _step(self, closure: Callable[[], float] | None = None) -> float | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if not self._stepping.acquire(blocking=False):
-            raise RuntimeError(
-                f"{self.name}: two threads step one optimizer at once: step from one, or hold a lock around it"
-            )
+        self._take_turn()
         try:
-            self._step_once()
+            kernels = self._find_out()
+            found = [p.grad for p in self._parameters] if kernels is None else kernels.gradients()
+            self._step_by(found)
         finally:
             self._stepping.release()
         return loss
 
-    def _step_once(self) -> None:
+    def _take_turn(self) -> None:
+        if not self._stepping.acquire(blocking=False):
+            raise RuntimeError(
+                f"{self.name}: two threads step one optimizer at once: step from one, or hold a lock around it"
+            )
+
+    def _find_out(self) -> cpu.Cpu | cuda.Cuda | None:
+        """Where everything lies now, and the kernels that take it."""
         if not self._still_known():
             self._look_up()
             self._known = True  # not where it was refused: the next step is refused as well
-        kernels = self._cpu or self._cuda
-        gradients = [p.grad for p in self._parameters] if kernels is None else kernels.gradients()
+        return self._cpu or self._cuda
+
+    def _step_by(self, gradients: list[Tensor | None]) -> None:
         if self._cuda is not None:
             self._step_there(self._cuda, gradients)
             return
         scale = self._unscaling()
         norm = self._norm(gradients, scale)
-        self.grad_norm = norm
+        self._grad_norm = norm
         if scale is None or not (norm is None or math.isfinite(norm)):
             self._skipped += 1
-            self.clip_factor = 0.0
+            self._clip_factor = 0.0
             if self._cpu is not None:
                 self._cpu.done()
             if self.zero_grads:
@@ -367,7 +396,7 @@ class Stepping(Optimizer):
         clip = 1.0
         if self.max_grad_norm is not None and norm is not None:
             clip = min(1.0, self.max_grad_norm / (norm + 1e-6))
-        self.clip_factor = clip
+        self._clip_factor = clip
         self._update(gradients, clip * scale)
 
     _observed_step = Optimizer.profile_hook_step(_step)
@@ -388,8 +417,8 @@ class Stepping(Optimizer):
         )
         if clear:
             _clear(gradients)
-        self.grad_norm = outcome[0] if self.check or self.max_grad_norm is not None else None
-        self.clip_factor = outcome[1]
+        self._grad_norm = outcome[0] if self.check or self.max_grad_norm is not None else None
+        self._clip_factor = outcome[1]
 
     def _unscaling(self) -> float | None:
         """One over GradScaler's scale; None where it found a gradient that is not finite."""
@@ -495,6 +524,7 @@ class Stepping(Optimizer):
 
     # -------------------------------------------------------------------------------- to and from torch
 
+    @graphs.beside
     def state_dict(self, *, format: Literal["native", "torch"] = "native") -> dict[str, Any]:  # noqa: A002
         """As torch's optimizer of the name has it, with `ema`, `anchor_to` and the like besides, which torch's
         takes and keeps. `format="torch"` has moments in float32 whatever `state_dtype` is; `"native"` loses nothing."""
@@ -514,6 +544,7 @@ class Stepping(Optimizer):
             found["state"][index] = made
         return found
 
+    @graphs.beside
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From `state_dict`, ours or of torch's optimizer of the name. What torch's does not have (anchor, average)
         stays as it is here. Raises `ValueError` for options of torch's that are not taken."""

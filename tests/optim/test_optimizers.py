@@ -614,47 +614,6 @@ def test_counted_steps_are_there_whenever_somebody_looks(backend):
     assert [optimizer.state[leaf]["step"] for leaf in moving] == [11, 4]
 
 
-def test_compiled_step_is_the_step(backend):
-    """`torch.compile` around it runs it as it is."""
-    moving, plain = leaves(), leaves()
-    one, other = AdamW(moving, 0.1, backend=backend), AdamW(plain, 0.1, backend=backend)
-    compiled = torch.compile(lambda: one.step(), backend="eager")
-    for step in range(3):
-        for leaf, twin in zip(moving, plain, strict=True):
-            leaf.grad = torch.full_like(leaf, step + 1.0)
-            twin.grad = leaf.grad.clone()
-        compiled()
-        other.step()
-    assert same(moving, plain)
-
-
-def test_graph_that_is_to_be_whole_says_that_the_step_stands_outside(backend):
-    """Rates may change between two steps, also in the function that is compiled: a graph would not see it."""
-    optimizer = AdamW(leaves(), backend=backend)
-    compiled = torch.compile(lambda: optimizer.step(), backend="eager", fullgraph=True)
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="steps between two graphs"):
-        compiled()
-
-
-def test_compiled_function_may_set_the_rate_before_its_step(backend):
-    """And the step has it, whether or not it was compiled with another."""
-    moving, plain = leaves(), leaves()
-    one, other = SGD(moving, 1.0, backend=backend), SGD(plain, 1.0, backend=backend)
-
-    def schedule(optimizer, rate):
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-
-    compiled = torch.compile(schedule, backend="eager")
-    for rate in (0.5, 0.25, 0.125):
-        for leaf in (*moving, *plain):
-            leaf.grad = torch.ones_like(leaf)
-        compiled(one, rate)
-        schedule(other, rate)
-    assert same(moving, plain)
-
-
 def with_gradients_in(dtype, leaf):
     """The leaf with a gradient that only float32 holds, in this type."""
     leaf.grad_dtype = dtype
