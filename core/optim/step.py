@@ -524,7 +524,6 @@ class Stepping(Optimizer):
 
     # -------------------------------------------------------------------------------- to and from torch
 
-    @graphs.beside
     def state_dict(self, *, format: Literal["native", "torch"] = "native") -> dict[str, Any]:  # noqa: A002
         """As torch's optimizer of the name has it, with `ema`, `anchor_to` and the like besides, which torch's
         takes and keeps. `format="torch"` has moments in float32 whatever `state_dtype` is; `"native"` loses nothing."""
@@ -544,7 +543,6 @@ class Stepping(Optimizer):
             found["state"][index] = made
         return found
 
-    @graphs.beside
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From `state_dict`, ours or of torch's optimizer of the name. What torch's does not have (anchor, average)
         stays as it is here. Raises `ValueError` for options of torch's that are not taken."""
