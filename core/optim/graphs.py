@@ -139,7 +139,7 @@ def _has_state(optimizer: Stepping, parameter: Tensor) -> bool:
     next."""
     state = optimizer._state.get(parameter, {})
     exact = parameter.dtype == torch.bfloat16 and optimizer.master
-    return bool(state) and exact == ("remainder" in state)
+    return "step" in state and exact == ("remainder" in state)
 
 
 def _places(optimizer: Stepping, parameters: Sequence[Tensor]) -> list[tuple[Mapping[str, Tensor], str]]:

@@ -112,6 +112,7 @@ def test_steps_in_a_graph_are_steps(kind, graphs, backend):
             each["lr"] = 0.1 / (step + 1)
             each["weight_decay"] = 0.01
         results = function(one, moving), two_steps(other, plain)
+        assert one.state[moving[0]]["step"] == 2 * step + 2
         assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
     assert counter.frame_count == 2  # the second is the one whose rate is an argument
     assert_same(one, other)
