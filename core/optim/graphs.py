@@ -3,7 +3,7 @@
 What a traced function does to Python's objects happens after all operators of its graph. So whatever it may change
 before the step, or read after it, is an argument: the tensors, all of which the operator may write, and the numbers of
 the groups as one tensor, since a number would be a part of the graph, and each new rate make another graph. How many
-steps were taken, and what the last came to, stay with the optimizer, which leaves the graph where somebody reads them.
+steps were taken, and what the last came to, stay with the optimizer, and reading them is a graph break.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ _OPTIONS = ("max_grad_norm", "check", "zero_grads")
 _MAY_BE_NONE = ("max_grad_norm", "ema_decay")
 
 
-def beside(function: Function) -> Function:
-    """Runs as it is, between two graphs."""
+def graph_break(what: str) -> Callable[[Function], Function]:
+    """The function runs outside of graphs, at a graph break; with `fullgraph=True` that is an error, about `what`."""
     reason = (
-        "core.optim leaves the graph here: for what a step came to, state, a closure, hooks, GradScaler, a first step"
-        " after the model was converted, and tensors that are not torch's own dense ones: compile it without fullgraph"
+        f"core.optim: {what} cannot be in a graph of torch.compile: do it outside of the compiled function, or compile"
+        " that without fullgraph=True"
     )
-    return cast(Function, torch.compiler.disable(function, reason=reason))  # type: ignore[no-untyped-call]
+
+    def decorate(function: Function) -> Function:
+        return cast(Function, torch.compiler.disable(function, reason=reason))  # type: ignore[no-untyped-call]
+
+    return decorate
 
 
-def enrolled(optimizer: Stepping) -> int:
+def register(optimizer: Stepping) -> int:
     """The number by which the operator finds an optimizer, as long as somebody else holds it."""
     number = next(_NUMBERS)
     _OPTIMIZERS[number] = optimizer
@@ -48,27 +52,28 @@ def enrolled(optimizer: Stepping) -> int:
 
 def add_step(optimizer: Stepping) -> bool:
     """Put a step into the graph that is being traced; False, and nothing is put, where the operator cannot take it."""
+    sizes = [len(group["params"]) for group in optimizer.param_groups]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moving = [i for i, parameter in enumerate(parameters) if parameter.grad is not None]
     given = [parameters[i] for i in moving]
     gradients = [parameter.grad for parameter in given]
-    if not given or not all(
+    plain = all(
         type(one) in (Tensor, torch.nn.Parameter) and one.layout == torch.strided
         for one in (*given, *gradients)
-    ):
-        return False
-    if not all(_has_state(optimizer, parameter) for parameter in given):
+    )
+    if not given or not plain or not all(_state_fits(optimizer, parameter) for parameter in given):
         return False
     state = [mine[name] for mine, name in _places(optimizer, given)]
-    with torch.no_grad():
-        step(given, gradients, state, _packed(optimizer), moving, optimizer._number)
+    # Not `no_grad` around it: where the operator raises, the graph would leave that on.
+    bare, slopes = [parameter.detach() for parameter in given], [gradient.detach() for gradient in gradients]
+    step(bare, slopes, state, _packed(optimizer), moving, sizes, optimizer._operator_number)
     return True
 
 
 @torch.library.custom_op(
     "taoke::step",
     mutates_args=("parameters", "gradients", "state"),
-    tags=(torch.Tag.cudagraph_unsafe,),  # the host decides
+    tags=(torch.Tag.cudagraph_unsafe,),  # the host reads settings and counts, which a CUDA graph would freeze
 )
 def step(
     parameters: Sequence[Tensor],
@@ -76,25 +81,39 @@ def step(
     state: Sequence[Tensor],
     settings: Tensor,
     moving: Sequence[int],
-    optimizer: int,
+    sizes: Sequence[int],
+    number: int,
 ) -> None:
-    """One step of the optimizer of this number.
+    """One step of an optimizer.
 
     Args:
-        parameters: those that have gradients; the optimizer's own, or copies that are to be changed in their place.
-        gradients: one each.
+        parameters: those that have gradients, of any shape and of the types that the optimizer takes: its own, or
+            copies that are to be changed in their place.
+        gradients: one each, of the same shape.
         state: what the optimizer keeps of these, in the order of `_places`, or copies likewise.
-        settings: the numbers it steps with, float64, as `_packed` has them.
+        settings: float64 of shape (n,), on the CPU, as `_packed` orders them.
         moving: the parameters' places among all of the optimizer's.
+        sizes: how many parameters each of its groups has.
+        number: what `register` gave.
+
+    Raises:
+        RuntimeError: there is no optimizer of this number, its groups have other sizes, or another thread steps it.
+        ValueError: as for `Stepping.step`.
     """
-    stepping = _OPTIMIZERS[optimizer]
-    stepping._take_turn()
-    try:
-        stepping._find_out()
-        with torch.no_grad():
-            _step(stepping, parameters, gradients, state, settings.tolist(), moving)
-    finally:
-        stepping._stepping.release()
+    optimizer = _OPTIMIZERS.get(number)
+    if optimizer is None:
+        raise RuntimeError(
+            f"taoke::step: no optimizer has the number {number} in this process: it was deleted, or the graph is of"
+            " another process: compile the function again with the optimizer that is there"
+        )
+    if list(sizes) != [len(group["params"]) for group in optimizer.param_groups]:
+        raise RuntimeError(
+            f"{optimizer.name}: a compiled function changed which parameters there are before step_in_graph(): use"
+            " step() there"
+        )
+    with optimizer._turn(), torch.no_grad():
+        optimizer._kernels_now()
+        _step_given(optimizer, parameters, gradients, state, settings.tolist(), moving)
 
 
 @step.register_fake
@@ -102,7 +121,7 @@ def _(*_: Any) -> None:
     return None
 
 
-def _step(
+def _step_given(
     optimizer: Stepping,
     parameters: Sequence[Tensor],
     gradients: Sequence[Tensor],
@@ -110,36 +129,41 @@ def _step(
     settings: Sequence[float],
     moving: Sequence[int],
 ) -> None:
-    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    places = _places(optimizer, [own[i] for i in moving])
+    own = [optimizer._parameters[i] for i in moving]
+    places = _places(optimizer, own)
     pairs = [
-        *zip([own[i] for i in moving], parameters, strict=True),
+        *zip(own, parameters, strict=True),
         *((mine[name], given) for (mine, name), given in zip(places, state, strict=True)),
     ]
+    # Some backends pass copies, and write them back at the end of the graph: until then, our own are not to change. A
+    # copy of one may lie where another of our own does, so all are read before any is written.
     copied = [(mine, given) for mine, given in pairs if mine.data_ptr() != given.data_ptr()]
     kept = [mine.clone() for mine, _ in copied]
-    all_gradients: list[Tensor | None] = [None] * len(own)
+    came = [given.clone() for _, given in copied]
+    all_gradients: list[Tensor | None] = [None] * len(optimizer._parameters)
     for i, gradient in zip(moving, gradients, strict=True):
         all_gradients[i] = gradient
     own_settings = {name: getattr(optimizer, name) for name in (*_OPTIONS, "param_groups")}
-    for mine, given in copied:
-        mine.copy_(given)
     try:
+        for (mine, _), value in zip(copied, came, strict=True):
+            mine.copy_(value)
         optimizer.__dict__.update(_unpacked(optimizer, settings))
         optimizer._step_by(all_gradients)
     finally:
         optimizer.__dict__.update(own_settings)
-        for (mine, given), value in zip(copied, kept, strict=True):
-            given.copy_(mine)
+        made = [mine.clone() for mine, _ in copied]
+        for (mine, _), value in zip(copied, kept, strict=True):
             mine.copy_(value)
+        for (_, given), value in zip(copied, made, strict=True):
+            given.copy_(value)
 
 
-def _has_state(optimizer: Stepping, parameter: Tensor) -> bool:
-    """Whether there is state, and it is that of a parameter of this type: else a step makes it so, and graphs take the
-    next."""
+def _state_fits(optimizer: Stepping, parameter: Tensor) -> bool:
+    """Whether there is state, with a remainder exactly where the parameter's type asks for one; if not, a step outside
+    of graphs makes it so."""
     state = optimizer._state.get(parameter, {})
-    exact = parameter.dtype == torch.bfloat16 and optimizer.master
-    return "step" in state and exact == ("remainder" in state)
+    wants_remainder = parameter.dtype == torch.bfloat16 and optimizer.master
+    return "step" in state and wants_remainder == ("remainder" in state)
 
 
 def _places(optimizer: Stepping, parameters: Sequence[Tensor]) -> list[tuple[Mapping[str, Tensor], str]]:
@@ -155,7 +179,8 @@ def _rates(optimizer: Stepping, group: Mapping[str, Any]) -> list[str]:
 
 
 def _packed(optimizer: Stepping) -> Tensor:
-    """Every number that a step depends on; NaN is none."""
+    """Every number that a step depends on, float64 of shape (n,), on the CPU: the options, then each group's. NaN is
+    None. A rate that is a tensor on a GPU is waited for."""
     values = [getattr(optimizer, name) for name in _OPTIONS]
     for group in optimizer.param_groups:
         for name in _rates(optimizer, group):
@@ -167,8 +192,8 @@ def _packed(optimizer: Stepping) -> Tensor:
 def _scalar(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach().to("cpu", torch.float64).reshape(())
-    # torch makes a product with a number one with an argument of the graph; with torch.tensor(value) it does not.
-    return torch.ones((), dtype=torch.float64) * (math.nan if value is None else value)
+    # In a product torch makes the number an input of the graph; in torch.tensor(value) it would be a constant.
+    return torch.ones((), dtype=torch.float64, device="cpu") * (math.nan if value is None else value)
 
 
 def _unpacked(optimizer: Stepping, settings: Sequence[float]) -> dict[str, Any]:

@@ -84,8 +84,8 @@ class Stepping(Optimizer):
         self._skipped = 0
         self._cuda: cuda.Cuda | None = None
         self._common_step: int | None = None
-        self._stepping = Lock()
-        self._number = graphs.enrolled(self)
+        self._step_lock = Lock()
+        self._operator_number = graphs.register(self)
         self._forget()
         given = params if isinstance(params, Tensor) else list(params)
         if anchor_to is not None and len(given) > 1 and isinstance(given[0], dict):
@@ -102,17 +102,17 @@ class Stepping(Optimizer):
                 raise ValueError(f"{self.name}: {name} must be {wanted}, and is {value!r}")
 
     @property
-    @graphs.beside
+    @graphs.graph_break("reading grad_norm")
     def grad_norm(self) -> float | Tensor | None:
         return self._grad_norm
 
     @property
-    @graphs.beside
+    @graphs.graph_break("reading clip_factor")
     def clip_factor(self) -> float | Tensor:
         return self._clip_factor
 
     @property
-    @graphs.beside
+    @graphs.graph_break("reading skipped_steps")
     def skipped_steps(self) -> int:
         """Reading it waits for a GPU."""
         return self._skipped + (0 if self._cuda is None else self._cuda.left_out())
@@ -207,11 +207,11 @@ class Stepping(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.setdefault("_cuda", None)
         self.__dict__.setdefault("_common_step", None)
-        self.__dict__.setdefault("_stepping", Lock())
+        self.__dict__.setdefault("_step_lock", Lock())
         self.__dict__.setdefault("_skipped", 0)
         self.__dict__.setdefault("_exposed", True)
-        if "_number" not in self.__dict__:
-            self._number = graphs.enrolled(self)
+        if "_operator_number" not in self.__dict__:
+            self._operator_number = graphs.register(self)
         if "skipped_steps" in state:
             self._skipped = state.pop("skipped_steps")
         super().__setstate__(state)
@@ -231,7 +231,7 @@ class Stepping(Optimizer):
         self._grad_norm: float | Tensor | None = None
         self._clip_factor: float | Tensor = 1.0
 
-    @graphs.beside
+    @graphs.graph_break("reading or replacing an optimizer's state")
     def _settle(self) -> None:
         """What was counted elsewhere, into the states and this object."""
         if self._common_step is not None:
@@ -314,19 +314,31 @@ class Stepping(Optimizer):
             ValueError: `backend` is "native" and the kernels cannot take the parameters, or state no longer fits its
                 parameter.
         """
+        if torch.compiler.is_compiling():
+            return self._step_at_break(closure)
+        return self._step_as_seen(closure)
+
+    def step_in_graph(self) -> None:
+        """`step`, as one operator in the graph of a function that `torch.compile` compiles; outside of one, `step`.
+
+        The function may change rates and gradients before it and read everything after it, but not which parameters
+        and groups there are. Where the step cannot be in a graph, there is a graph break.
+        """
         if not torch.compiler.is_compiling():
-            return self._step_as_seen(closure)
-        plain = closure is None and not self._has_hooks() and not self._is_scaled()
-        if plain and graphs.add_step(self):
-            return None
-        return self._step_beside_graphs(closure)
+            self._step_as_seen(None)
+        elif self._has_hooks() or self._is_scaled() or not graphs.add_step(self):
+            self._unfit_step_at_break(None)
 
     def _step_as_seen(self, closure: Callable[[], float] | None) -> float | None:
         if self._is_observed():
             return self._observed_step(*(() if closure is None else (closure,)))
         return self._step(closure)
 
-    _step_beside_graphs = graphs.beside(_step_as_seen)
+    _step_at_break = graphs.graph_break("step(), in place of step_in_graph(),")(_step_as_seen)
+    _unfit_step_at_break = graphs.graph_break(
+        "a step with hooks, GradScaler's scale, no gradient at all, gradients or parameters that are not torch's own"
+        " dense tensors, or a model that was converted since the last"
+    )(_step_as_seen)
 
     # Else torch wraps it for its profiler and hooks, which costs a quarter of a step of hundreds of small tensors.
     step.hooked = True  # type: ignore[attr-defined]
@@ -356,23 +368,25 @@ class Stepping(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._take_turn()
-        try:
-            kernels = self._find_out()
+        with self._turn():
+            kernels = self._kernels_now()
             found = [p.grad for p in self._parameters] if kernels is None else kernels.gradients()
             self._step_by(found)
-        finally:
-            self._stepping.release()
         return loss
 
-    def _take_turn(self) -> None:
-        if not self._stepping.acquire(blocking=False):
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._step_lock.acquire(blocking=False):
             raise RuntimeError(
                 f"{self.name}: two threads step one optimizer at once: step from one, or hold a lock around it"
             )
+        try:
+            yield
+        finally:
+            self._step_lock.release()
 
-    def _find_out(self) -> cpu.Cpu | cuda.Cuda | None:
-        """Where everything lies now, and the kernels that take it."""
+    def _kernels_now(self) -> cpu.Cpu | cuda.Cuda | None:
+        """Look up what has changed; the kernels that take it, None for plain torch."""
         if not self._still_known():
             self._look_up()
             self._known = True  # not where it was refused: the next step is refused as well
@@ -530,8 +544,8 @@ class Stepping(Optimizer):
         self._settle()
         found = super().state_dict()
         for group in found["param_groups"]:
-            for name, value in self.torchs.items():
-                group.setdefault(name, value)
+            group.pop("capturable", None)  # torch.compile writes it
+            group.update(self.torchs)
         for index, state in found["state"].items():
             made = {**state, "step": torch.tensor(float(state["step"]), dtype=torch.float32)}
             if format == "torch":

@@ -73,6 +73,7 @@ def assert_same(one, other):
     ours, theirs = everything(one), everything(other)
     assert len(ours) == len(theirs)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert one.state_dict()["param_groups"] == other.state_dict()["param_groups"]
     assert (one.grad_norm, one.clip_factor, one.skipped_steps) == (
         other.grad_norm,
         other.clip_factor,
@@ -83,7 +84,7 @@ def assert_same(one, other):
 def two_steps(optimizer, moving):
     """What is read before, between and after, the averages too, and rates that change between the steps."""
     before = moving[0] * 2
-    optimizer.step()
+    optimizer.step_in_graph()
     between = moving[0] * 2
     with optimizer.averaged():
         average = moving[0] * 2
@@ -91,7 +92,7 @@ def two_steps(optimizer, moving):
         group["weight_decay"] = group["weight_decay"] / 2
     for leaf in moving[:-1]:
         leaf.grad = leaf.detach() / 3
-    optimizer.step()
+    optimizer.step_in_graph()
     return before, between, average, moving[0] * 2, moving[1].grad * 2
 
 
@@ -99,7 +100,7 @@ def two_steps(optimizer, moving):
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_in_a_graph_are_steps(kind, graphs, backend):
     """Parameters, gradients, state, counts and what is read in between: the same bits, though rates change in the
-    graph and outside, and new ones make no new graph."""
+    graph and outside; only the first change makes a new graph."""
     made, dtype, options = KINDS[kind]
     moving, plain = leaves(dtype), leaves(dtype)
     one, other = made(moving, **options, backend=backend), made(plain, **options, backend=backend)
@@ -127,7 +128,7 @@ def test_function_may_set_the_rate_before_its_step(graphs, backend):
     def scheduled(optimizer, rate):
         for group in optimizer.param_groups:
             group["lr"] = rate
-        optimizer.step()
+        optimizer.step_in_graph()
 
     for rates in ((0.5, 0.25, 0.125), tuple(torch.tensor([0.5, 0.25, 0.125]))):
         moving, plain = leaves(), leaves()
@@ -142,13 +143,12 @@ def test_function_may_set_the_rate_before_its_step(graphs, backend):
 
 
 def test_function_may_set_options_before_its_step(backend):
-    """Clipping and clearing are no part of the graph either. (After it, torch forgets what a compiled function wrote to
-    an optimizer, its own too.)"""
+    """Clipping and clearing are no part of the graph either."""
 
     def loosened(optimizer, norm):
         optimizer.max_grad_norm = norm
         optimizer.zero_grads = norm is None
-        optimizer.step()
+        optimizer.step_in_graph()
 
     moving, plain = leaves(), leaves()
     one, other = AdamW(moving, backend=backend), AdamW(plain, backend=backend)
@@ -166,7 +166,7 @@ def test_gradient_that_is_not_finite_leaves_all_as_it_was_in_a_graph(graphs, bac
     """And is counted."""
     moving = leaves()
     optimizer = AdamW(moving, 0.1, ema_decay=0.9, backend=backend)
-    function, _ = compiled(optimizer.step, graphs)
+    function, _ = compiled(optimizer.step_in_graph, graphs)
     with_gradients(moving)
     function()
     before = [value.clone() for value in everything(optimizer)]
@@ -179,22 +179,22 @@ def test_gradient_that_is_not_finite_leaves_all_as_it_was_in_a_graph(graphs, bac
 
 
 def norm_after(optimizer):
-    optimizer.step()
+    optimizer.step_in_graph()
     return optimizer.grad_norm
 
 
 def left_out_after(optimizer):
-    optimizer.step()
+    optimizer.step_in_graph()
     return optimizer.skipped_steps
 
 
 def count_after(optimizer):
-    optimizer.step()
+    optimizer.step_in_graph()
     return optimizer.state[optimizer.param_groups[0]["params"][0]]["step"]
 
 
 def saved_after(optimizer):
-    optimizer.step()
+    optimizer.step_in_graph()
     return sum(int(state["step"]) for state in optimizer.state_dict()["state"].values())
 
 
@@ -210,19 +210,42 @@ def closed(optimizer):
 
 def scaled_before(optimizer):
     optimizer.grad_scale = torch.tensor(2.0)
-    optimizer.step()
+    optimizer.step_in_graph()
+
+
+def without_gradients(optimizer):
+    for leaf in optimizer.param_groups[0]["params"]:
+        leaf.grad = None
+    optimizer.step_in_graph()
 
 
 @pytest.mark.parametrize(
-    "function", [norm_after, left_out_after, count_after, saved_after, closed, scaled_before]
+    ("function", "what"),
+    [
+        (norm_after, "reading grad_norm"),
+        (left_out_after, "reading skipped_steps"),
+        (count_after, "state"),
+        (saved_after, "state"),
+        (closed, r"step\(\), in place of step_in_graph\(\)"),
+        (scaled_before, "GradScaler"),
+        (without_gradients, "no gradient at all"),
+    ],
 )
-def test_whole_graphs_are_told_what_cannot_be_in_them(function, backend):
-    """With what to do about it."""
+def test_whole_graphs_are_told_what_cannot_be_in_them(function, what, backend):
+    """And what to do about it."""
     moving = leaves()
     with_gradients(moving)
     whole, _ = compiled(function)
-    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"leaves the graph here.*without fullgraph"):
+    with pytest.raises(
+        torch._dynamo.exc.Unsupported, match=f"{what}.*cannot be in a graph.*without fullgraph"
+    ):
         whole(AdamW(moving, backend=backend))
+
+
+def test_operator_without_its_optimizer_says_so():
+    """A graph may outlive it."""
+    with pytest.raises(RuntimeError, match="no optimizer has the number -1 in this process"):
+        torch.ops.taoke.step([], [], [], torch.zeros(3, dtype=torch.float64), [], [], -1)
 
 
 @pytest.mark.parametrize("function", [norm_after, left_out_after, count_after, saved_after, closed])
@@ -239,11 +262,89 @@ def test_what_a_graph_cannot_see_is_between_two(function, backend):
     assert_same(one, other)
 
 
+@pytest.mark.parametrize("graphs", GRAPHS)
+def test_parameters_may_be_copied_into_each_other_before_the_step(graphs, backend):
+    """A graph may then hand over one's memory as the copy of another."""
+
+    def cloned(optimizer, moving):
+        with torch.no_grad():
+            moving[0].copy_(moving[1])
+            moving[1].copy_(moving[2])
+        optimizer.step_in_graph()
+
+    moving, plain = leaves(sizes=((4,),) * 4), leaves(sizes=((4,),) * 4)
+    one, other = (
+        SGD(moving, 1.0, momentum=0.9, backend=backend),
+        SGD(plain, 1.0, momentum=0.9, backend=backend),
+    )
+    function, _ = compiled(cloned, graphs)
+    for step in range(3):
+        with_gradients(moving, step)
+        with_gradients(plain, step)
+        function(one, moving)
+        cloned(other, plain)
+    assert_same(one, other)
+
+
+def test_parameters_that_leave_before_the_step_are_refused(backend):
+    """The operator comes before the function's changes to lists; `step` does not."""
+
+    def shortened(optimizer):
+        optimizer.param_groups[0]["params"].pop()
+        optimizer.step_in_graph()
+
+    moving = leaves()
+    optimizer = SGD(moving, 1.0, backend=backend)
+    with_gradients(moving)
+    start = moving[0].detach().clone()
+    function, _ = compiled(shortened)
+    with pytest.raises(RuntimeError, match=r"changed which parameters there are.*use step\(\)"):
+        function(optimizer)
+    assert torch.equal(moving[0], start)
+    assert torch.is_grad_enabled()
+
+
+def test_default_device_of_a_compiled_function_takes_no_step_away(backend):
+    """What the operator is given is on the CPU whatever new tensors are on."""
+
+    def elsewhere(optimizer):
+        with torch.device("meta"):
+            optimizer.step_in_graph()
+
+    moving = leaves()
+    optimizer = SGD(moving, 1.0, backend=backend)
+    with_gradients(moving)
+    torch.compile(elsewhere, backend="aot_eager")(optimizer)
+    assert optimizer.state[moving[0]]["step"] == 1
+
+
+def test_plain_step_breaks_the_graph_and_is_right_whatever_the_function_does(backend):
+    """Parameters that leave, and weights that are put back, which no graph would do."""
+
+    def wild(optimizer, moving):
+        saved = moving[0].detach().clone()
+        optimizer.step()
+        with torch.no_grad():
+            moving[0].copy_(saved)
+        optimizer.param_groups[0]["params"].reverse()
+        optimizer.step()
+
+    moving, plain = leaves(), leaves()
+    one, other = AdamW(moving, 0.1, backend=backend), AdamW(plain, 0.1, backend=backend)
+    function = torch.compile(wild, backend="aot_eager")
+    for step in range(2):
+        with_gradients(moving, step)
+        with_gradients(plain, step)
+        function(one, moving)
+        wild(other, plain)
+    assert_same(one, other)
+
+
 def test_hooks_see_the_step_of_a_compiled_function(backend):
     """Also those that came after it was compiled."""
     moving = leaves()
     optimizer = AdamW(moving, backend=backend)
-    function = torch.compile(lambda: optimizer.step(), backend="eager")
+    function = torch.compile(lambda: optimizer.step_in_graph(), backend="eager")
     with_gradients(moving)
     function()
     seen = []
@@ -305,7 +406,7 @@ def test_tensors_of_other_kinds_are_moved_as_outside():
         leaf = torch.ones(3).as_subclass(Renamed).requires_grad_()
         optimizer = AdamW([leaf], 0.1, backend="reference")
         leaf.grad = torch.ones(3).as_subclass(Renamed)
-        wrap(lambda optimizer=optimizer: optimizer.step())()
+        wrap(lambda optimizer=optimizer: optimizer.step_in_graph())()
         kept.append(optimizer)
     assert_same(*kept)
 
@@ -318,7 +419,7 @@ def test_copies_of_an_optimizer_are_steps_of_their_own(backend):
     first.step()
     pickled = pickle.loads(pickle.dumps({"o": first, "p": moving}))  # noqa: S301 - our own
     others = [copy.deepcopy({"o": first, "p": moving}), pickled]
-    function, _ = compiled(lambda optimizer: optimizer.step())
+    function, _ = compiled(lambda optimizer: optimizer.step_in_graph())
     for each in ({"o": first, "p": moving}, *others):
         with_gradients(each["p"], 1)
         function(each["o"])
@@ -336,7 +437,7 @@ def test_converted_model_is_moved_by_a_graph_as_it_is_now(backend):
             model.weight.fill_(1.0)
             model.bias.fill_(0.5)
         optimizer = SGD(model.parameters(), 0.1, momentum=0.9, backend=backend)
-        step = wrap(lambda optimizer=optimizer: optimizer.step())
+        step = wrap(lambda optimizer=optimizer: optimizer.step_in_graph())
         for _ in range(3):
             for leaf in model.parameters():
                 leaf.grad = torch.ones_like(leaf)
@@ -358,7 +459,9 @@ def test_copies_are_changed_in_the_place_of_the_optimizer_s_own(kind, backend):
     own = [*moving[:-1], *(mine[name] for mine, name in _places(one, moving[:-1]))]
     copies = [tensor.detach().clone() for tensor in own]
     gradients = [leaf.grad.clone() for leaf in moving[:-1]]
-    torch.ops.taoke.step(copies[:3], gradients, copies[3:], _packed(one), [0, 1, 2], one._number)
+    torch.ops.taoke.step(
+        copies[:3], gradients, copies[3:], _packed(one), [0, 1, 2], [4], one._operator_number
+    )
     after = everything(one)
     assert sum(not torch.equal(a, b) for a, b in zip(after, before, strict=True)) == 3  # the counts of steps
     other.step()
@@ -370,7 +473,7 @@ def test_copies_are_changed_in_the_place_of_the_optimizer_s_own(kind, backend):
 # What a step does behind the operator's arguments is count; with these rates it does not enter the result.
 PURE = {
     "adamw": (AdamW, {"betas": (0.0, 0.0), "anchor": 0.1, "ema_decay": 0.9, "max_grad_norm": 1.0}),
-    "int8": (AdamW, {"betas": (0.0, 0.0), "state_dtype": "bfloat16"}),
+    "bfloat16 state": (AdamW, {"betas": (0.0, 0.0), "state_dtype": "bfloat16"}),
     "momentum": (SGD, {"lr": 0.1, "momentum": 0.9, "zero_grads": True}),
     "plain": (SGD, {"lr": 0.1, "weight_decay": 0.1}),
 }
@@ -387,7 +490,7 @@ def test_operator_is_what_torch_asks_of_one(kind, backend):
     parameters = [leaf.detach() for leaf in moving[:-1]]
     state = [mine[name] for mine, name in _places(optimizer, moving[:-1])]
     gradients = [leaf.grad for leaf in moving[:-1]]
-    arguments = (parameters, gradients, state, _packed(optimizer), [0, 1, 2], optimizer._number)
+    arguments = (parameters, gradients, state, _packed(optimizer), [0, 1, 2], [4], optimizer._operator_number)
     start = parameters[0].clone()
     found = torch.library.opcheck(torch.ops.taoke.step, arguments)
     assert set(found.values()) == {"SUCCESS"}
