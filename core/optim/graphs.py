@@ -149,6 +149,8 @@ def _step_given(
             mine.copy_(value)
         optimizer.__dict__.update(_unpacked(optimizer, settings))
         optimizer._step_by(all_gradients)
+        # What torch's schedulers look for; their own mark is made by `step`, which is passed by.
+        optimizer._opt_called = True  # type: ignore[attr-defined]
     finally:
         optimizer.__dict__.update(own_settings)
         made = [mine.clone() for mine, _ in copied]

@@ -325,9 +325,9 @@ class Stepping(Optimizer):
         and groups there are. Where the step cannot be in a graph, there is a graph break.
         """
         if not torch.compiler.is_compiling():
-            self._step_as_seen(None)
+            self.step()
         elif self._has_hooks() or self._is_scaled() or not graphs.add_step(self):
-            self._unfit_step_at_break(None)
+            self._step_for_graph()
 
     def _step_as_seen(self, closure: Callable[[], float] | None) -> float | None:
         if self._is_observed():
@@ -335,10 +335,13 @@ class Stepping(Optimizer):
         return self._step(closure)
 
     _step_at_break = graphs.graph_break("step(), in place of step_in_graph(),")(_step_as_seen)
-    _unfit_step_at_break = graphs.graph_break(
+
+    @graphs.graph_break(
         "a step with hooks, GradScaler's scale, no gradient at all, gradients or parameters that are not torch's own"
         " dense tensors, or a model that was converted since the last"
-    )(_step_as_seen)
+    )
+    def _step_for_graph(self) -> None:
+        self.step()
 
     # Else torch wraps it for its profiler and hooks, which costs a quarter of a step of hundreds of small tensors.
     step.hooked = True  # type: ignore[attr-defined]

@@ -340,6 +340,21 @@ def test_plain_step_breaks_the_graph_and_is_right_whatever_the_function_does(bac
     assert_same(one, other)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_schedulers_do_not_warn_of_steps_in_graphs(whole, backend, recwarn):
+    """They look whether a step was taken before theirs."""
+    moving = leaves()
+    optimizer = SGD(moving, 1.0, backend=backend)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    if not whole:
+        optimizer.register_step_post_hook(lambda *_: None)
+    with_gradients(moving)
+    torch.compile(lambda: optimizer.step_in_graph(), backend="eager", fullgraph=whole)()
+    schedule.step()
+    assert not [str(each.message) for each in recwarn if "lr_scheduler" in str(each.message)]
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
 def test_hooks_see_the_step_of_a_compiled_function(backend):
     """Also those that came after it was compiled."""
     moving = leaves()
