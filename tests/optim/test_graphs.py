@@ -46,11 +46,12 @@ def leaves(dtype=torch.float32, sizes=((70, 70), (5,), (0,), (3, 2))):
     return [nn.Parameter(torch.randn(size, generator=rng).to(dtype)) for size in sizes]
 
 
-def with_gradients(moving, step=0):
-    """Gradients for all but the last."""
-    rng = torch.Generator().manual_seed(100 + step)
-    for leaf in moving[:-1]:
-        leaf.grad = torch.randn(leaf.shape, generator=rng).to(leaf.dtype)
+def with_gradients(*lists, step=0):
+    """The same gradients for all but the last of each list."""
+    for moving in lists:
+        rng = torch.Generator().manual_seed(100 + step)
+        for leaf in moving[:-1]:
+            leaf.grad = torch.randn(leaf.shape, generator=rng).to(leaf.dtype)
 
 
 def compiled(function, graphs="eager"):
@@ -107,8 +108,7 @@ def test_steps_in_a_graph_are_steps(kind, graphs, backend):
     function, counter = compiled(two_steps, graphs)
     groups, group = one.param_groups, one.param_groups[0]
     for step in range(5):
-        with_gradients(moving, step)
-        with_gradients(plain, step)
+        with_gradients(moving, plain, step=step)
         for each in (group, other.param_groups[0]):
             each["lr"] = 0.1 / (step + 1)
             each["weight_decay"] = 0.01
@@ -135,8 +135,7 @@ def test_function_may_set_the_rate_before_its_step(graphs, backend):
         one, other = SGD(moving, 1.0, backend=backend), SGD(plain, 1.0, backend=backend)
         function, _ = compiled(scheduled, graphs)
         for step, rate in enumerate(rates):
-            with_gradients(moving, step)
-            with_gradients(plain, step)
+            with_gradients(moving, plain, step=step)
             function(one, rate)
             scheduled(other, rate)
         assert_same(one, other)
@@ -154,8 +153,7 @@ def test_function_may_set_options_before_its_step(backend):
     one, other = AdamW(moving, backend=backend), AdamW(plain, backend=backend)
     function, _ = compiled(loosened)
     for step, norm in enumerate((0.5, 0.25, None, 2.0)):
-        with_gradients(moving, step)
-        with_gradients(plain, step)
+        with_gradients(moving, plain, step=step)
         function(one, norm)
         loosened(other, norm)
         assert_same(one, other)
@@ -255,8 +253,7 @@ def test_what_a_graph_cannot_see_is_between_two(function, backend):
     one, other = AdamW(moving, 0.1, backend=backend), AdamW(plain, 0.1, backend=backend)
     broken = torch.compile(function, backend="eager")
     for step in range(3):
-        with_gradients(moving, step)
-        with_gradients(plain, step)
+        with_gradients(moving, plain, step=step)
         moving[0].grad[0, 0] = plain[0].grad[0, 0] = torch.inf if step == 1 else 1.0
         assert broken(one) == function(other)
     assert_same(one, other)
@@ -279,8 +276,7 @@ def test_parameters_may_be_copied_into_each_other_before_the_step(graphs, backen
     )
     function, _ = compiled(cloned, graphs)
     for step in range(3):
-        with_gradients(moving, step)
-        with_gradients(plain, step)
+        with_gradients(moving, plain, step=step)
         function(one, moving)
         cloned(other, plain)
     assert_same(one, other)
@@ -333,8 +329,7 @@ def test_plain_step_breaks_the_graph_and_is_right_whatever_the_function_does(bac
     one, other = AdamW(moving, 0.1, backend=backend), AdamW(plain, 0.1, backend=backend)
     function = torch.compile(wild, backend="aot_eager")
     for step in range(2):
-        with_gradients(moving, step)
-        with_gradients(plain, step)
+        with_gradients(moving, plain, step=step)
         function(one, moving)
         wild(other, plain)
     assert_same(one, other)
@@ -383,7 +378,7 @@ def test_scaler_s_scale_is_taken_by_a_compiled_function(backend):
 
         function = wrap(scaled)
         for step in range(3):
-            with_gradients(moving, step)
+            with_gradients(moving, step=step)
             if step == 1:
                 moving[0].grad[0, 0] = torch.inf
             function(optimizer, scaler)
@@ -436,7 +431,7 @@ def test_copies_of_an_optimizer_are_steps_of_their_own(backend):
     others = [copy.deepcopy({"o": first, "p": moving}), pickled]
     function, _ = compiled(lambda optimizer: optimizer.step_in_graph())
     for each in ({"o": first, "p": moving}, *others):
-        with_gradients(each["p"], 1)
+        with_gradients(each["p"], step=1)
         function(each["o"])
     for each in others:
         assert_same(first, each["o"])
@@ -468,8 +463,7 @@ def test_copies_are_changed_in_the_place_of_the_optimizer_s_own(kind, backend):
     made, dtype, options = KINDS[kind]
     moving, plain = leaves(dtype), leaves(dtype)
     one, other = made(moving, **options, backend=backend), made(plain, **options, backend=backend)
-    with_gradients(moving)
-    with_gradients(plain)
+    with_gradients(moving, plain)
     before = [value.clone() for value in everything(one)]
     own = [*moving[:-1], *(mine[name] for mine, name in _places(one, moving[:-1]))]
     copies = [tensor.detach().clone() for tensor in own]

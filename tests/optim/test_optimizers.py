@@ -645,7 +645,7 @@ def test_gradients_of_a_finer_type_are_not_rounded():
             optimizer.step()
 
 
-@pytest.mark.skipif(cpu.module() is None, reason="the kernels were not built")
+@needs_kernels
 def test_kernels_take_gradients_of_a_coarser_type():
     """bfloat16 beside float32 parameters: nothing is rounded, and the bits are the reference's."""
     moved = []
